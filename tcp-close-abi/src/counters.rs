@@ -1,0 +1,61 @@
+//! What the kernel side counts exactly, per CPU, whether or not a record found room in the ring.
+
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::RecordKind;
+
+/// Rows and columns of the transition matrix: the kernel's 13 TCP states, rounded up to a power of two.
+pub const STATES: usize = 16;
+
+/// Room for `enum sk_rst_reason` (26 values up to Linux 7.2); a larger value is counted at index 0.
+pub const RESET_REASONS: usize = 64;
+
+/// One CPU's counters; the truth is the sum over all CPUs. Each only grows.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Counters {
+    /// State changes by old and new state; the diagonal counts `close()` after `shutdown()`.
+    pub transitions: [[u64; STATES]; STATES],
+    /// FIN retransmissions by the socket's state.
+    pub fin_retransmits: [u64; STATES],
+    /// Resets sent by `enum sk_rst_reason`; all at index 0 where the kernel gives no reason.
+    pub resets_sent: [u64; RESET_REASONS],
+    /// Hits of `tcp:tcp_receive_reset`.
+    pub resets_received: u64,
+    /// Kernel fields that could not be read.
+    pub unreadable: u64,
+    /// Records put into the ring, by [`RecordKind`].
+    pub submitted: [u64; Self::KINDS],
+    /// Records lost because the ring was full, by [`RecordKind`].
+    pub lost: [u64; Self::KINDS],
+}
+
+impl Counters {
+    /// Room for [`RecordKind`]s, a power of two so that an index can be masked.
+    pub const KINDS: usize = 8;
+
+    /// All zero.
+    pub const ZERO: Self = Self {
+        transitions: [[0; STATES]; STATES],
+        fin_retransmits: [0; STATES],
+        resets_sent: [0; RESET_REASONS],
+        resets_received: 0,
+        unreadable: 0,
+        submitted: [0; Self::KINDS],
+        lost: [0; Self::KINDS],
+    };
+
+    /// Records lost of all kinds.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().sum()
+    }
+
+    /// Records submitted of one kind.
+    pub const fn submitted_of(&self, kind: RecordKind) -> u64 {
+        self.submitted[kind as usize]
+    }
+}
+
+const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 16));

@@ -1,0 +1,76 @@
+//! Where the running kernel keeps its fields: byte offsets, resolved from its BTF at start.
+
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+macro_rules! layout {
+    ($($field:ident = $container:ident . $($path:ident).+;)*) => {
+        /// Byte offsets of kernel fields, handed to the kernel side as read-only data before it is loaded.
+        ///
+        /// To the verifier each is a constant, so a typed load through one is as good as compiled in.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+        #[repr(C)]
+        pub struct Layout {
+            $(
+                #[doc = concat!("Offset in bytes of `", stringify!($container), ".", stringify!($($path).+), "`.")]
+                pub $field: u32,
+            )*
+        }
+
+        impl Layout {
+            /// All zero; what the object holds until the loader overrides it.
+            pub const ZERO: Self = Self { $($field: 0,)* };
+
+            /// Every field with the kernel's name for it, as (field, container, path).
+            ///
+            /// The user side resolves exactly these, so a field added above is resolved without more code.
+            pub const FIELDS: &'static [(&'static str, &'static str, &'static [&'static str])] = &[
+                $((
+                    stringify!($field),
+                    stringify!($container),
+                    &[$(stringify!($path)),+],
+                ),)*
+            ];
+        }
+    };
+}
+
+layout! {
+    family = sock_common.skc_family;
+    state = sock_common.skc_state;
+    remote_port = sock_common.skc_dport;
+    remote_v4 = sock_common.skc_daddr;
+    local_v4 = sock_common.skc_rcv_saddr;
+    remote_v6 = sock_common.skc_v6_daddr;
+    local_v6 = sock_common.skc_v6_rcv_saddr;
+    cookie = sock_common.skc_cookie;
+    net = sock_common.skc_net.net;
+    prot = sock_common.skc_prot;
+    netns = net.ns.inum;
+    prot_name = proto.name;
+    error = sock.sk_err;
+    owned = sock.sk_lock.owned;
+    uid = sock.sk_uid;
+    local_port = inet_sock.inet_sport;
+    write_seq = tcp_sock.write_seq;
+    snd_nxt = tcp_sock.snd_nxt;
+    snd_una = tcp_sock.snd_una;
+    rcv_nxt = tcp_sock.rcv_nxt;
+    segs_in = tcp_sock.segs_in;
+    segs_out = tcp_sock.segs_out;
+    bytes_sent = tcp_sock.bytes_sent;
+    bytes_retrans = tcp_sock.bytes_retrans;
+    bytes_received = tcp_sock.bytes_received;
+    skb_cb = sk_buff.cb;
+    skb_dev = sk_buff.dev;
+    dev_net = net_device.nd_net.net;
+    cb_flags = tcp_skb_cb.tcp_flags;
+    cb_seq = tcp_skb_cb.seq;
+    timer_function = timer_list.function;
+    timer_expires = timer_list.expires;
+    tw_timer = inet_timewait_sock.tw_timer;
+    tw_substate = inet_timewait_sock.tw_substate;
+    tw_local_port = inet_timewait_sock.tw_sport;
+    tw_rcv_nxt = sock_common.skc_tw_rcv_nxt;
+}

@@ -1,0 +1,211 @@
+//! The records of the event ring: one fixed struct per kind, each with a [`Header`] first.
+
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Return addresses kept of the kernel stack at the cancellation of a minisock's timer.
+///
+/// The deepest known path from the tracepoint to the function that names the cause is eight frames, two of
+/// them the BPF dispatcher's own; the rest is slack for other kernels.
+pub const MAX_FRAMES: usize = 14;
+
+/// Values of [`Header::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum RecordKind {
+    /// [`StateChange`], from `sock:inet_sock_set_state`.
+    StateChange = 0,
+    /// [`FinRetransmit`], from `tcp:tcp_retransmit_skb`.
+    FinRetransmit = 1,
+    /// [`Reset`], from `tcp:tcp_send_reset`.
+    ResetSent = 2,
+    /// [`Reset`], from `tcp:tcp_receive_reset`.
+    ResetReceived = 3,
+    /// [`MinisockTimer`], from `timer:timer_start`.
+    TimerStart = 4,
+    /// [`MinisockCancel`], from `timer:timer_cancel`.
+    TimerCancel = 5,
+    /// [`MinisockTimer`], from `timer:timer_expire_entry`.
+    TimerExpire = 6,
+}
+
+impl RecordKind {
+    /// Every kind, at the index of its value.
+    pub const ALL: [Self; 7] = [
+        Self::StateChange,
+        Self::FinRetransmit,
+        Self::ResetSent,
+        Self::ResetReceived,
+        Self::TimerStart,
+        Self::TimerCancel,
+        Self::TimerExpire,
+    ];
+
+    /// The kind of a raw value; `None` for one this version does not know.
+    #[must_use]
+    pub const fn from_raw(raw: u32) -> Option<Self> {
+        if (raw as usize) < Self::ALL.len() { Some(Self::ALL[raw as usize]) } else { None }
+    }
+}
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// `current` was the socket's own process when the record was written, so pid and comm are its own.
+    pub const OWNER: u32 = 1;
+    /// The reset was sent by the socket itself (`tcp_send_active_reset`), not in answer to a segment.
+    pub const ACTIVE: u32 = 2;
+    /// A kernel field could not be read; the fields that depend on it are zero.
+    pub const UNREADABLE: u32 = 4;
+}
+
+/// The first bytes of every record.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Header {
+    /// `bpf_ktime_get_ns` at the hook: nanoseconds of `CLOCK_MONOTONIC`.
+    pub at: u64,
+    /// Socket cookie (`sock_common.skc_cookie`); 0 where the kernel never gave the socket one.
+    pub cookie: u64,
+    /// A [`RecordKind`].
+    pub kind: u32,
+    /// Inode number of the network namespace (`net.ns.inum`).
+    pub netns: u32,
+    /// Bits of [`flag`].
+    pub flags: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
+}
+
+/// A socket pair, seen from the local end.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Pair {
+    /// Local address in network byte order; IPv4 in the first four bytes, the rest 0.
+    pub local: [u8; 16],
+    /// Remote address, as `local`.
+    pub remote: [u8; 16],
+    /// Local port in network byte order (`inet_sport`, `tw_sport`).
+    pub local_port: u16,
+    /// Remote port in network byte order (`skc_dport`).
+    pub remote_port: u16,
+    /// `skc_family`: [`crate::AF_INET`] or [`crate::AF_INET6`].
+    pub family: u16,
+    /// Explicit padding, always 0.
+    pub reserved: u16,
+}
+
+/// A full socket changes its state (`tcp_set_state`); written before `sk_state` itself is.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct StateChange {
+    /// What and when.
+    pub header: Header,
+    /// The socket pair.
+    pub pair: Pair,
+    /// State left, in the kernel's numbering (1 ESTABLISHED … 11 CLOSING).
+    pub old: u32,
+    /// State entered, in the kernel's numbering.
+    pub new: u32,
+    /// `sk_err`: errno that ends the connection, 0 for none.
+    pub error: u32,
+    /// `sk_uid`: user of the socket, in the initial user namespace.
+    pub uid: u32,
+    /// Thread group of `current`; the owner's only with [`flag::OWNER`].
+    pub pid: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
+    /// Name of `current`, NUL-padded; all 0 without [`flag::OWNER`].
+    pub comm: [u8; 16],
+    /// `tcp_sock.write_seq`: the sequence number the next byte, or the FIN, will take.
+    pub write_seq: u32,
+    /// `tcp_sock.snd_nxt`: next sequence number to be sent.
+    pub snd_nxt: u32,
+    /// `tcp_sock.snd_una`: first sequence number not yet acknowledged.
+    pub snd_una: u32,
+    /// `tcp_sock.rcv_nxt`: next sequence number expected; one past a FIN already taken.
+    pub rcv_nxt: u32,
+    /// `tcp_sock.segs_in`: segments received.
+    pub segs_in: u32,
+    /// `tcp_sock.segs_out`: segments sent.
+    pub segs_out: u32,
+    /// `tcp_sock.bytes_sent`: payload bytes sent, retransmissions included.
+    pub bytes_sent: u64,
+    /// `tcp_sock.bytes_retrans`: payload bytes sent again.
+    pub bytes_retrans: u64,
+    /// `tcp_sock.bytes_received`: bytes taken in order, a FIN counted as one.
+    pub bytes_received: u64,
+}
+
+/// A segment that carries FIN is sent again.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct FinRetransmit {
+    /// What and when.
+    pub header: Header,
+    /// State of the socket, in the kernel's numbering.
+    pub state: u32,
+    /// `tcp_skb_cb.seq` of the segment.
+    pub seq: u32,
+}
+
+/// A reset is sent or received.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Reset {
+    /// What and when.
+    pub header: Header,
+    /// State of the socket, in the kernel's numbering.
+    pub state: u32,
+    /// `enum sk_rst_reason` of a reset sent; 0 where the kernel gives none.
+    pub reason: u32,
+}
+
+/// The timer of a minisock (`inet_timewait_sock.tw_timer`) starts or expires.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockTimer {
+    /// What and when.
+    pub header: Header,
+    /// The socket pair.
+    pub pair: Pair,
+    /// Kernel address of the minisock: its identity while it lives, reused within microseconds after.
+    pub minisock: u64,
+    /// `bpf_jiffies64` at the hook.
+    pub jiffies: u64,
+    /// `timer_list.expires`: jiffy of the nominal end.
+    pub expires: u64,
+    /// `tw_substate`: 5 `FIN_WAIT2` or 6 `TIME_WAIT`.
+    pub substate: u32,
+    /// `tw_rcv_nxt`: one past the peer's FIN once the substate is `TIME_WAIT`.
+    pub rcv_nxt: u32,
+}
+
+/// The timer of a minisock is cancelled: before it expires, before it restarts, or because something ended it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockCancel {
+    /// The timer and its minisock.
+    pub timer: MinisockTimer,
+    /// Entries of `stack` that are filled.
+    pub frames: u64,
+    /// Kernel return addresses, innermost first.
+    pub stack: [u64; MAX_FRAMES],
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 32);
+    assert!(size_of::<Pair>() == 40);
+    assert!(size_of::<StateChange>() == 32 + 40 + 24 + 16 + 24 + 24);
+    assert!(size_of::<FinRetransmit>() == 40);
+    assert!(size_of::<Reset>() == 40);
+    assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8);
+    assert!(size_of::<MinisockCancel>() == size_of::<MinisockTimer>() + 8 + 8 * MAX_FRAMES);
+    assert!(RecordKind::ALL.len() <= crate::Counters::KINDS);
+};

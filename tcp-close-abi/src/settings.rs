@@ -1,0 +1,43 @@
+//! What the user side decides before the kernel side is loaded.
+
+#[cfg(feature = "zerocopy")]
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Network namespaces that can be watched at once when not all of them are.
+pub const MAX_NETNS: usize = 8;
+
+/// Read-only settings of the kernel side; constants to the verifier, so a choice not made is dead code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct Settings {
+    /// Kernel address of `tw_timer_handler`, which every minisock's timer carries; 0 matches none.
+    pub tw_timer_handler: u64,
+    /// Wake the reader whenever another stretch of this many bytes (a power of two) of the ring is filled.
+    pub wake_every: u64,
+    /// Inode numbers of the network namespaces to watch; unused entries are 0.
+    pub netns: [u32; MAX_NETNS],
+    /// Entries of `netns` in use; 0 watches every namespace.
+    pub netns_count: u32,
+    /// 1 to put opening state changes into the ring too, not only count them.
+    pub record_opening: u32,
+    /// 1 where `tcp:tcp_send_reset` has a third argument, the reason (Linux 6.12 and later).
+    pub reset_has_reason: u32,
+    /// 1 where `tcp:tcp_retransmit_skb` has a third argument, the error (Linux 6.18 and later).
+    pub retransmit_has_error: u32,
+}
+
+impl Settings {
+    /// All zero; what the object holds until the loader overrides it.
+    pub const ZERO: Self = Self {
+        tw_timer_handler: 0,
+        wake_every: 0,
+        netns: [0; MAX_NETNS],
+        netns_count: 0,
+        record_opening: 0,
+        reset_has_reason: 0,
+        retransmit_has_error: 0,
+    };
+}
+
+const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 16);

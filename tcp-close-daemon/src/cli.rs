@@ -1,0 +1,335 @@
+//! What may be typed. What it means is [`crate::settings`].
+
+use std::{env, net::SocketAddr};
+
+use clap::{
+    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    builder::{FalseyValueParser, NonEmptyStringValueParser, Resettable},
+};
+use jiff::SignedDuration;
+
+use crate::event::TcpState;
+
+const EXAMPLES: &str = "\
+Examples:
+  tcp-close watch                  A line per close, as it ends
+  tcp-close daemon                 Metrics at http://127.0.0.1:10060/metrics
+  tcp-close check                  What this kernel allows, hook by hook
+  tcp-close watch --help           More examples
+";
+
+const WATCH_EXAMPLES: &str = "\
+Examples:
+  tcp-close watch                              Every close on this host
+  tcp-close watch -D 443,5432                  Only connections to these ports
+  tcp-close watch --comm nginx -6 -w           Only nginx over IPv6, in full
+  tcp-close watch --count 100 -o json | jq .   The next hundred, for a program
+  tcp-close watch --transitions                A line per state change
+  tcp-close watch --transitions --state last-ack,CLOSE_WAIT
+                                               Only changes from or to these
+  tcp-close watch -N blue --duration 10s       Network namespace blue, ten seconds
+
+How to read the table:
+  …  goes on, and has a line of its own when it ends
+  ?  was passed through, but for an unknown time
+  -  does not apply, or is not known
+";
+
+const DAEMON_EXAMPLES: &str = "\
+Examples:
+  tcp-close daemon                                     Metrics for this host alone
+  tcp-close daemon --web.listen-address :10060         For every host that can reach this one
+  TCP_CLOSE_WEB_LISTEN_ADDRESS=:10060 tcp-close daemon The same
+  curl http://127.0.0.1:10060/metrics                  Look at them
+";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  tcp-close check                              Hook by hook; 1 if one of them cannot be had
+  sudo tcp-close check                         The same with all that root may see
+  tcp-close check -o json | jq '.hooks[]'      For a program
+";
+
+const ENVIRONMENT: &str = "\
+Every option may be given in the environment too; an empty variable counts as not given. TCP_CLOSE_LOG takes \
+what is logged in detail, such as debug or tcp_close::http=trace.
+";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done or interrupted, 1 a runtime error, 2 usage, 3 privilege missing or kernel unsupported.";
+
+/// Shows how every TCP connection on this host ends.
+#[derive(Debug, Parser)]
+#[command(name = "tcp-close", version, about, disable_help_subcommand = true)]
+#[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n{ENVIRONMENT}\n{EXIT_CODES}"))]
+pub struct Cli {
+    /// More of the program's own log on stderr; twice for still more, the kernel verifier's included.
+    #[arg(short, long, action = ArgAction::Count, global = true, env = "TCP_CLOSE_VERBOSE", display_order = 900)]
+    pub verbose: u8,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// What was typed, or why that makes no sense.
+    ///
+    /// A variable that is set to nothing, as files of variables like to have them, counts as not set.
+    pub fn read() -> Result<Self, clap::Error> {
+        let typed = without_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches(&typed)
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let is_empty = argument
+                .get_env()
+                .is_some_and(|name| env::var_os(name).is_some_and(|value| value.is_empty()));
+            if is_empty { argument.env(Resettable::Reset) } else { argument }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Prints a line per close as it ends, and per TIME-WAIT as it ends.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{WATCH_EXAMPLES}\n{EXIT_CODES}"))]
+    Watch(WatchArgs),
+    /// Follows every close and serves metrics over HTTP.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{DAEMON_EXAMPLES}\n{EXIT_CODES}"))]
+    Daemon(DaemonArgs),
+    /// Says what this kernel and this user allow tcp-close to see.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{CHECK_EXAMPLES}\n{EXIT_CODES}"))]
+    Check(CheckArgs),
+}
+
+/// How to watch.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Watch only this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub netns: Vec<String>,
+
+    /// Which kind of kernel hook to use.
+    #[arg(long, value_enum, default_value_t, env = "TCP_CLOSE_PROBE")]
+    pub probe: ProbeFamily,
+
+    /// Size of the ring between kernel and user space, in bytes; rounded up to a power of two.
+    #[arg(long, value_name = "BYTES", default_value_t = crate::probe::DEFAULT_RING_BYTES, env = "TCP_CLOSE_RING_BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
+    pub ring_bytes: u32,
+}
+
+/// Which kind of kernel hook to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ProbeFamily {
+    /// The best one the kernel takes.
+    #[default]
+    Auto,
+    /// Tracepoints only.
+    Tracepoint,
+}
+
+/// Arguments of `watch`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that is typed or not")]
+pub struct WatchArgs {
+    /// How to watch.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+
+    /// Print a line per state change instead.
+    #[arg(long, env = "TCP_CLOSE_TRANSITIONS", value_parser = FalseyValueParser::new())]
+    pub transitions: bool,
+
+    /// With --transitions: only changes from or to these states, in the spelling of ss or of the kernel.
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_delimiter = ',',
+        requires = "transitions",
+        env = "TCP_CLOSE_STATE"
+    )]
+    pub state: Vec<TcpState>,
+
+    /// Only IPv4, IPv4 mapped into IPv6 included.
+    #[arg(short = '4', long, conflicts_with = "ipv6", env = "TCP_CLOSE_IPV4", value_parser = FalseyValueParser::new())]
+    pub ipv4: bool,
+
+    /// Only IPv6.
+    #[arg(short = '6', long, env = "TCP_CLOSE_IPV6", value_parser = FalseyValueParser::new())]
+    pub ipv6: bool,
+
+    /// Only these local ports.
+    #[arg(short = 'L', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_LOCALPORT", value_parser = port())]
+    pub localport: Vec<u16>,
+
+    /// Only these remote ports.
+    #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port())]
+    pub remoteport: Vec<u16>,
+
+    /// Only sockets closed by these processes.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID")]
+    pub pid: Vec<u32>,
+
+    /// Only sockets closed by processes of these names.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "TCP_CLOSE_COMM")]
+    pub comm: Vec<String>,
+
+    /// Stop after this long, such as 10s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "TCP_CLOSE_DURATION")]
+    pub duration: Option<std::time::Duration>,
+
+    /// Stop after this many lines.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "TCP_CLOSE_COUNT")]
+    pub count: Option<u64>,
+
+    /// A table for people, or JSON, one object per line.
+    #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
+    pub output: Output,
+
+    /// No header line.
+    #[arg(short = 'H', long, env = "TCP_CLOSE_NO_HEADER", value_parser = FalseyValueParser::new())]
+    pub no_header: bool,
+
+    /// Columns wide enough for any IPv6 address.
+    #[arg(short, long, env = "TCP_CLOSE_WIDE", value_parser = FalseyValueParser::new())]
+    pub wide: bool,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// How many closes may be followed at once.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    /// Full sockets that may be followed at once, some 500 bytes each.
+    #[arg(long, value_name = "N", default_value_t = 65_536, env = "TCP_CLOSE_MAX_SOCKETS", value_parser = at_least_one)]
+    pub max_sockets: usize,
+
+    /// Minisocks that may be followed at once, some 600 bytes each.
+    #[arg(long, value_name = "N", default_value_t = 262_144, env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one)]
+    pub max_minisocks: usize,
+}
+
+/// Arguments of `daemon`.
+#[derive(Debug, Args)]
+pub struct DaemonArgs {
+    /// How to watch.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+
+    /// Address to serve HTTP on; without ADDR, on every address of this host.
+    #[arg(
+        long = "web.listen-address",
+        value_name = "[ADDR]:PORT",
+        default_value = "127.0.0.1:10060",
+        env = "TCP_CLOSE_WEB_LISTEN_ADDRESS",
+        value_parser = listen_address
+    )]
+    pub listen_address: SocketAddr,
+
+    /// Path of the metrics.
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", env = "TCP_CLOSE_WEB_TELEMETRY_PATH", value_parser = telemetry_path)]
+    pub telemetry_path: String,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// A table for people, or JSON, one object.
+    #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
+    pub output: Output,
+
+    /// Which kind of kernel hook to try.
+    #[arg(long, value_enum, default_value_t, env = "TCP_CLOSE_PROBE")]
+    pub probe: ProbeFamily,
+}
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+fn port() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..)
+}
+
+/// `:10060` means every address, as node_exporter has it.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
+    full.parse().map_err(|_error| {
+        "it takes an address and a port, such as 127.0.0.1:10060, [::1]:10060, or :10060 for every address"
+            .to_owned()
+    })
+}
+
+/// A path below which nothing else is served.
+fn telemetry_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
+        return Err("a path begins with / and has no ?, # or space".to_owned());
+    }
+    if ["/", "/healthz", "/readyz"].contains(&text) {
+        return Err("something else is served there".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|&count| count > 0)
+        .ok_or_else(|| "it takes a whole number of at least 1".to_owned())
+}
+
+fn duration(text: &str) -> Result<std::time::Duration, String> {
+    let parsed: SignedDuration = text
+        .parse()
+        .map_err(|_error| "it takes a number with a unit, such as 10s, 5m or 1h30m".to_owned())?;
+    std::time::Duration::try_from(parsed)
+        .ok()
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| "it must be longer than nothing".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+                let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
+                assert!(variable.starts_with("TCP_CLOSE_"), "{} {}", command.get_name(), argument.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("10s"), Ok(std::time::Duration::from_secs(10)));
+        assert_eq!(duration("1m30s"), Ok(std::time::Duration::from_secs(90)));
+        assert!(duration("10").is_err() && duration("-1s").is_err() && duration("0s").is_err());
+    }
+}

@@ -1,0 +1,138 @@
+//! One file per verb, and what they have in common: how a command fails.
+
+use std::{io, process::ExitCode, time::Duration};
+
+use crate::{
+    cli::{Cli, Command},
+    event::Monotonic,
+    kernel::{
+        btf::BtfError,
+        capabilities::{self, Need},
+        netns::NetnsError,
+    },
+    pipeline::RunError,
+    probe::{Preflight, Probe, ProbeError, ProbeSettings},
+};
+
+mod check;
+mod daemon;
+mod watch;
+
+/// Does what was asked for.
+pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    match cli.command {
+        Command::Watch(args) => watch::run(args.try_into()?),
+        Command::Daemon(args) => daemon::run(args.try_into()?),
+        Command::Check(args) => check::run(&args),
+    }
+}
+
+/// How a command fails, in one sentence; [`Failure::exit_code`] tells scripts which kind it is.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What was typed names something that does not exist.
+    #[error("{}; `ip netns` lists the names, `lsns -t net` the inode numbers", chain(.0))]
+    Netns(#[from] NetnsError),
+    /// A capability is missing.
+    #[error(
+        "{command} needs {missing}: run it as root, or give it these capabilities; `tcp-close check` says what each is for"
+    )]
+    Privilege {
+        /// The command.
+        command: &'static str,
+        /// The capabilities, joined.
+        missing: String,
+    },
+    /// The kernel has no BTF, or lacks a field.
+    #[error("{}; tcp-close needs Linux 5.10 or later built with CONFIG_DEBUG_INFO_BTF", chain(.0))]
+    Kernel(#[source] BtfError),
+    /// The probes cannot be had.
+    #[error("{}; `tcp-close check` says what this kernel allows, -v more", chain(.0))]
+    Probe(#[source] ProbeError),
+    /// The loop cannot go on.
+    #[error("{}", chain(.0))]
+    Run(#[from] RunError),
+    /// Nothing can be written to stdout.
+    #[error("cannot write to stdout: {0}")]
+    Stdout(#[source] io::Error),
+    /// Anything else, with its context.
+    #[error("{0:#}")]
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    /// 1 for a runtime error, 2 for usage, 3 for a privilege that is missing or a kernel that is not supported.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Run(_) | Self::Stdout(_) | Self::Other(_) => 1,
+            Self::Probe(ProbeError::TooManyNetns { .. }) | Self::Netns(_) => 2,
+            Self::Privilege { .. } | Self::Kernel(_) | Self::Probe(_) => 3,
+        })
+    }
+}
+
+/// An error with what caused it, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// Looks at the kernel and attaches the probes, or says what is missing for it.
+fn attach(command: &'static str, settings: &ProbeSettings) -> Result<(Preflight, Probe), Failure> {
+    let missing: Vec<Need> =
+        capabilities::needs().into_iter().filter(|need| need.required && !need.held).collect();
+    if !missing.is_empty() {
+        let missing = missing.iter().map(|need| need.name).collect::<Vec<_>>().join(" and ");
+        return Err(Failure::Privilege { command, missing });
+    }
+    let preflight = Preflight::run().map_err(Failure::Kernel)?;
+    let probe = Probe::attach(&preflight, settings).map_err(Failure::Probe)?;
+    for report in probe.reports() {
+        if let Some(detail) = &report.detail {
+            tracing::warn!(
+                "hook {} is {}: {detail}; lost: {}",
+                report.hook.name(),
+                report.verdict.name(),
+                report.hook.loss()
+            );
+        }
+    }
+    tracing::debug!("attached");
+    Ok((preflight, probe))
+}
+
+/// Tells of lost events: the first time at once, then again at most every [`Self::PAUSE`].
+#[derive(Default)]
+struct LossLog {
+    told: u64,
+    pause_ends: Monotonic,
+}
+
+impl LossLog {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn look(&mut self, lost: u64, now: Monotonic) {
+        if lost > self.told && now >= self.pause_ends {
+            tracing::warn!(
+                events = lost - self.told,
+                "events were lost: the ring was full; give it more --ring-bytes"
+            );
+            self.told = lost;
+            self.pause_ends = now + Self::PAUSE;
+        }
+    }
+}
+
+/// The runtime: two workers are ample, since one task does nearly all there is to do.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the runtime")))
+}

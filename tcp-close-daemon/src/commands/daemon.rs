@@ -1,0 +1,83 @@
+//! `tcp-close daemon`: follows every close, and serves metrics.
+
+use std::{
+    ops::ControlFlow,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context as _;
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, LossLog, attach, runtime};
+use crate::{
+    clock::{self, Anchor},
+    http::{self, Patience, Served},
+    kernel::limits::Limits,
+    metrics::Metrics,
+    pipeline::{MOST_SCRAPES, Pipeline, Turn},
+    probe::HookReport,
+    render::page,
+    settings::DaemonSettings,
+    shutdown::Shutdown,
+};
+
+pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(daemon(settings))
+}
+
+/// Starts in this order: attach, listen, ready. Stops in the other: not ready, drained, closed.
+async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
+    let mut shutdown = Shutdown::listen(None).context("cannot listen for signals").map_err(Failure::Other)?;
+    let (preflight, probe) = attach("daemon", &settings.probe)?;
+    let reports: Vec<HookReport> = probe.reports().to_vec();
+    let pipeline = Pipeline::new(probe, &preflight, settings.limits);
+    let metrics =
+        Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
+            .context("cannot set up the metrics")
+            .map_err(Failure::Other)?;
+    let metrics = Arc::new(Mutex::new(metrics));
+
+    let address = settings.listen_address;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
+        .map_err(Failure::Other)?;
+    let (scrape, scrapes) = mpsc::channel(MOST_SCRAPES);
+    let ready = CancellationToken::new();
+    let stopping = CancellationToken::new();
+    let served = Arc::new(Served {
+        page: page::index(&settings.telemetry_path, &reports),
+        telemetry_path: settings.telemetry_path,
+        metrics: Arc::clone(&metrics),
+        scrape,
+        ready: ready.clone(),
+        stopping: stopping.clone(),
+    });
+    // Asked of the listener, since port 0 lets the kernel choose.
+    let address = listener.local_addr().unwrap_or(address);
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(http::serve(listener, served, Patience::USUAL));
+
+    ready.cancel();
+    tracing::info!(%address, "ready: every close on this host is followed");
+    let mut losses = LossLog::default();
+    let each_turn = |turn: Turn<'_>| {
+        losses.look(turn.counters.lost_total(), clock::monotonic_now());
+        let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.update(&turn, &Anchor::now());
+        if turn.scraped {
+            metrics.update_on_scrape(&turn, Limits::read());
+        }
+        ControlFlow::Continue(())
+    };
+    let outcome = pipeline.run(&mut shutdown, Some(scrapes), each_turn).await;
+    stopping.cancel();
+    while let Some(joined) = tasks.join_next().await {
+        joined.context("the HTTP server broke down").map_err(Failure::Other)?;
+    }
+    let reason = outcome?;
+    tracing::info!(?reason, "stopped");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,1 @@
+//! Round trips, every truncation, and everything a record may not say.

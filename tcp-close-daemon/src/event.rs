@@ -1,0 +1,371 @@
+//! The vocabulary of what was seen: events, and the identities and values they speak of.
+//!
+//! Live records, a recording, a snapshot and a table in a test all become these; nothing downstream knows where
+//! an event came from. Every event carries its own time, so nothing downstream needs a clock.
+
+use std::{fmt, net::SocketAddr, ops, str::FromStr, time::Duration};
+
+/// A moment on the kernel's `CLOCK_MONOTONIC`, in nanoseconds.
+///
+/// Timers and dwell live on this clock, which stands still while the machine is suspended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Monotonic(u64);
+
+impl Monotonic {
+    /// From nanoseconds of `CLOCK_MONOTONIC`.
+    pub const fn from_nanos(nanoseconds: u64) -> Self {
+        Self(nanoseconds)
+    }
+
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
+    /// Time since `earlier`; zero if that is later.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl ops::Add<Duration> for Monotonic {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl ops::Sub<Duration> for Monotonic {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// A TCP state, numbered as in Linux (`include/net/tcp_states.h`, user-space ABI).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[expect(missing_docs, reason = "RFC 9293 §3.3.2 defines them")]
+pub enum TcpState {
+    Established = 1,
+    SynSent = 2,
+    SynRecv = 3,
+    FinWait1 = 4,
+    FinWait2 = 5,
+    TimeWait = 6,
+    Close = 7,
+    CloseWait = 8,
+    LastAck = 9,
+    Listen = 10,
+    Closing = 11,
+}
+
+impl TcpState {
+    /// Every state a full socket or a minisock can be in.
+    pub const ALL: [Self; 11] = [
+        Self::Established,
+        Self::SynSent,
+        Self::SynRecv,
+        Self::FinWait1,
+        Self::FinWait2,
+        Self::TimeWait,
+        Self::Close,
+        Self::CloseWait,
+        Self::LastAck,
+        Self::Listen,
+        Self::Closing,
+    ];
+
+    /// The state with the kernel's number; `None` for a number that is not a state of a connection.
+    pub fn from_kernel(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|&state| state as u32 == number)
+    }
+
+    /// Name in labels and JSON, as `node_exporter` spells it: `fin_wait2`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Established => "established",
+            Self::SynSent => "syn_sent",
+            Self::SynRecv => "syn_recv",
+            Self::FinWait1 => "fin_wait1",
+            Self::FinWait2 => "fin_wait2",
+            Self::TimeWait => "time_wait",
+            Self::Close => "close",
+            Self::CloseWait => "close_wait",
+            Self::LastAck => "last_ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+        }
+    }
+
+    /// Name in tables, as `ss` spells it: `fin-wait-2`.
+    pub const fn ss_name(self) -> &'static str {
+        match self {
+            Self::Established => "estab",
+            Self::SynSent => "syn-sent",
+            Self::SynRecv => "syn-recv",
+            Self::FinWait1 => "fin-wait-1",
+            Self::FinWait2 => "fin-wait-2",
+            Self::TimeWait => "time-wait",
+            Self::Close => "closed",
+            Self::CloseWait => "close-wait",
+            Self::LastAck => "last-ack",
+            Self::Listen => "listen",
+            Self::Closing => "closing",
+        }
+    }
+
+    /// Whether a connection in this state has begun to close and not finished.
+    pub const fn is_closing(self) -> bool {
+        matches!(
+            self,
+            Self::FinWait1
+                | Self::FinWait2
+                | Self::TimeWait
+                | Self::CloseWait
+                | Self::LastAck
+                | Self::Closing
+        )
+    }
+}
+
+/// Not the name of a TCP state.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "no TCP state is called {0:?}; the states are established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, close, close-wait, last-ack, listen, closing"
+)]
+pub struct UnknownState(String);
+
+impl FromStr for TcpState {
+    type Err = UnknownState;
+
+    /// Accepts the spellings of `ss` (`FIN-WAIT-2`, `estab`), of the kernel (`FIN_WAIT2`) and of labels.
+    fn from_str(name: &str) -> Result<Self, UnknownState> {
+        let plain = name
+            .chars()
+            .filter(|character| !matches!(character, '-' | '_'))
+            .collect::<String>()
+            .to_lowercase();
+        let found = Self::ALL.into_iter().find(|state| state.label().replace('_', "") == plain);
+        found
+            .or(match plain.as_str() {
+                "estab" => Some(Self::Established),
+                "closed" => Some(Self::Close),
+                "synreceived" => Some(Self::SynRecv),
+                _ => None,
+            })
+            .ok_or_else(|| UnknownState(name.to_owned()))
+    }
+}
+
+/// Which connection: one life of one socket pair, as one end sees it.
+///
+/// The socket cookie is the identity; the socket pair is not, since it is reused while the kernel still holds
+/// the last one's minisock. Old kernels count cookies per namespace, so that is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId {
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Socket cookie; 0 for a minisock that never got one.
+    pub cookie: u64,
+}
+
+/// A socket pair seen from the local end; an IPv4 address mapped into IPv6 is shown as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+}
+
+/// The kernel's name of a process or thread (`task_struct.comm`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Comm([u8; 16]);
+
+impl Comm {
+    /// From the kernel's bytes, NUL-padded.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Comm {
+    /// A process may put any byte into its name: what is not printable is shown as `?`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let length = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
+        let name = String::from_utf8_lossy(self.0.get(..length).unwrap_or_default());
+        let printable: String =
+            name.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
+        formatter.pad(&printable)
+    }
+}
+
+impl fmt::Debug for Comm {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+/// A process, as it was when it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Process id in the initial PID namespace.
+    pub pid: u32,
+    /// Its name.
+    pub comm: Comm,
+}
+
+/// Something seen, and when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Event {
+    /// When.
+    pub at: Monotonic,
+    /// To which connection.
+    pub id: ConnectionId,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum EventKind {
+    /// A full socket changes its state.
+    StateChange(StateChange),
+    /// A segment that carries FIN is sent again, from this state.
+    FinRetransmitted(TcpState),
+    /// A reset is sent.
+    ResetSent(ResetSent),
+    /// A reset is received by a socket in this state, or the kernel behaves as if it were.
+    ResetReceived(TcpState),
+    /// A minisock's timer starts.
+    TimerStarted(MinisockTimer),
+    /// A minisock's timer is cancelled, from this place in the kernel.
+    TimerCancelled(MinisockTimer, CancelSite),
+    /// A minisock's timer expires.
+    TimerExpired(MinisockTimer),
+}
+
+/// A full socket changes its state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StateChange {
+    /// The socket pair.
+    pub pair: Pair,
+    /// State left.
+    pub from: TcpState,
+    /// State entered; the same one when a socket is closed after it was shut down.
+    pub to: TcpState,
+    /// The socket's error, which tells why it ends.
+    pub error: SocketError,
+    /// User of the socket, in the initial user namespace.
+    pub uid: u32,
+    /// The process that makes the change; `None` where a segment or a timer does.
+    pub process: Option<Process>,
+    /// Sequence number the next byte, or our FIN, takes.
+    pub write_seq: u32,
+    /// Next sequence number to be sent.
+    pub snd_nxt: u32,
+    /// First sequence number not acknowledged.
+    pub snd_una: u32,
+    /// Next sequence number expected.
+    pub rcv_nxt: u32,
+    /// Segments received.
+    pub segs_in: u32,
+    /// Segments sent.
+    pub segs_out: u32,
+    /// Payload bytes sent, each counted once.
+    pub bytes_sent: u64,
+    /// Bytes received in order; a FIN counts as one.
+    pub bytes_received: u64,
+}
+
+/// What `sk_err` says at the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketError {
+    /// 0.
+    None,
+    /// `ETIMEDOUT`: retransmission, keepalive or user timeout.
+    TimedOut,
+    /// `ECONNRESET`, `EPIPE` or `ECONNREFUSED`: a reset came.
+    Reset,
+    /// `ECONNABORTED`: `tcp_abort`, as by `ss -K`.
+    Aborted,
+    /// Any other errno; a soft error, such as `EHOSTUNREACH`, replaces `ETIMEDOUT` on a timeout.
+    Other(u32),
+}
+
+/// A reset is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetSent {
+    /// State of the socket that sends it.
+    pub state: TcpState,
+    /// By the socket itself, not in answer to a segment.
+    pub active: bool,
+    /// The kernel's reason (`enum sk_rst_reason`); `None` where it gives none.
+    pub reason: Option<u32>,
+}
+
+/// The timer of a minisock, at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MinisockTimer {
+    /// The socket pair.
+    pub pair: Pair,
+    /// Kernel address of the minisock: its identity while it lives.
+    pub minisock: u64,
+    /// `FinWait2` or `TimeWait`.
+    pub substate: TcpState,
+    /// Time to the nominal end; negative after it. Nanoseconds, in whole ticks.
+    pub remaining: i64,
+    /// How long after its nominal end the timer, were it started now, may fire without being late.
+    pub slack: Duration,
+    /// Next sequence number expected: one past the peer's FIN in substate `TimeWait`.
+    pub rcv_nxt: u32,
+}
+
+/// From where in the kernel a minisock's timer was cancelled: the first function on the stack that tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelSite {
+    /// The timer wheel, on its way to the handler.
+    Expiry,
+    /// A segment that restarts the wait.
+    Restart,
+    /// A `connect()` that takes the socket pair.
+    Connect,
+    /// An incoming SYN that takes the socket pair, or, in FIN-WAIT-2, a segment answered by a reset.
+    Receive,
+    /// A reset that was received.
+    Reset,
+    /// The end of the network namespace.
+    Purge,
+    /// An operator: `ss -K`.
+    Abort,
+    /// No function on the stack is known.
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_read_in_every_spelling() {
+        let spellings = ["FIN-WAIT-2", "FIN_WAIT2", "fin_wait2", "fin-wait-2", "FinWait2"];
+        for spelling in spellings {
+            assert_eq!(spelling.parse(), Ok(TcpState::FinWait2), "{spelling}");
+        }
+        assert_eq!("ESTAB".parse(), Ok(TcpState::Established));
+        for state in TcpState::ALL {
+            assert_eq!(state.label().parse(), Ok(state));
+            assert_eq!(state.ss_name().parse(), Ok(state));
+        }
+        assert_eq!("fin-wait-3".parse::<TcpState>(), Err(UnknownState("fin-wait-3".to_owned())));
+    }
+
+    #[test]
+    fn a_name_cannot_break_a_line() {
+        let comm = Comm::from_bytes(*b"a\nb\x1b[31m\0\0\0\0\0\0\0\0");
+        assert_eq!(comm.to_string(), "a?b?[31m");
+    }
+}

@@ -1,0 +1,163 @@
+//! What the kernel's own type information (BTF) says of its structures, enums and tracepoints.
+
+use std::{collections::BTreeMap, path::Path};
+
+use btf_rs::Type;
+use tcp_close_abi::Layout;
+use zerocopy::FromBytes as _;
+
+/// Where a kernel with `CONFIG_DEBUG_INFO_BTF` publishes its BTF.
+pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
+
+/// The BTF cannot answer what is asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum BtfError {
+    /// The file is missing, unreadable or not BTF.
+    #[error("cannot read kernel BTF from {path}")]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why not.
+        source: btf_rs::Error,
+    },
+    /// A structure the kernel side reads is not in this kernel, or has another shape.
+    #[error("kernel BTF has no field {structure}.{path}")]
+    NoField {
+        /// The structure, as in the kernel's source.
+        structure: &'static str,
+        /// The path within it, joined by dots.
+        path: String,
+    },
+}
+
+/// The running kernel's BTF.
+pub struct KernelBtf {
+    btf: btf_rs::Btf,
+}
+
+impl KernelBtf {
+    /// Reads the BTF at [`VMLINUX`].
+    pub fn running() -> Result<Self, BtfError> {
+        Self::from_file(Path::new(VMLINUX))
+    }
+
+    /// Reads BTF from a file.
+    pub fn from_file(path: &Path) -> Result<Self, BtfError> {
+        match btf_rs::Btf::from_file(path) {
+            Ok(btf) => Ok(Self { btf }),
+            Err(source) => Err(BtfError::Unreadable { path: path.display().to_string(), source }),
+        }
+    }
+
+    /// Byte offsets of every field in [`Layout::FIELDS`].
+    pub fn layout(&self) -> Result<Layout, BtfError> {
+        let mut offsets = Vec::with_capacity(Layout::FIELDS.len());
+        for &(_, structure, path) in Layout::FIELDS {
+            let offset = self
+                .offset_of(structure, path)
+                .ok_or_else(|| BtfError::NoField { structure, path: path.join(".") })?;
+            offsets.extend_from_slice(&offset.to_ne_bytes());
+        }
+        Ok(Layout::read_from_bytes(&offsets).unwrap_or(Layout::ZERO))
+    }
+
+    /// Byte offset of a field, given by its path through nested structures.
+    fn offset_of(&self, structure: &str, path: &[&str]) -> Option<u32> {
+        let mut offset = 0;
+        let mut container = self.structure(structure)?;
+        for (depth, name) in path.iter().enumerate() {
+            let (at, member) = self.member(&container, name)?;
+            offset += at;
+            if depth + 1 < path.len() {
+                container = self.resolve(member)?;
+            }
+        }
+        Some(offset)
+    }
+
+    fn structure(&self, name: &str) -> Option<Type> {
+        let types = self.btf.resolve_types_by_name(name).ok()?;
+        types.into_iter().find(|found| matches!(found, Type::Struct(_)))
+    }
+
+    /// Byte offset and type of a member, looked for in anonymous structures and unions too.
+    fn member(&self, container: &Type, name: &str) -> Option<(u32, Type)> {
+        let (Type::Struct(composite) | Type::Union(composite)) = container else {
+            return None;
+        };
+        for member in &composite.members {
+            let at = member.bit_offset() / 8;
+            let member_name = self.btf.resolve_name(member).unwrap_or_default();
+            let member_type = self.btf.resolve_chained_type(member).ok()?;
+            if member_name == name {
+                return Some((at, member_type));
+            }
+            if member_name.is_empty()
+                && let Some((within, found)) = self.member(&self.resolve(member_type)?, name)
+            {
+                return Some((at + within, found));
+            }
+        }
+        None
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn resolve(&self, mut found: Type) -> Option<Type> {
+        loop {
+            found = match &found {
+                Type::Typedef(alias) => self.btf.resolve_chained_type(alias).ok()?,
+                Type::Const(alias) | Type::Volatile(alias) => self.btf.resolve_chained_type(alias).ok()?,
+                _ => return Some(found),
+            };
+        }
+    }
+
+    /// How many arguments a tracepoint passes; `None` for one this kernel does not have.
+    ///
+    /// From `typedef void (*btf_trace_NAME)(void *, …)`, whose first parameter is hidden.
+    pub fn tracepoint_arguments(&self, name: &str) -> Option<usize> {
+        let types = self.btf.resolve_types_by_name(&format!("btf_trace_{name}")).ok()?;
+        let Some(Type::Typedef(alias)) = types.into_iter().next() else {
+            return None;
+        };
+        let Type::Ptr(pointer) = self.btf.resolve_chained_type(&alias).ok()? else {
+            return None;
+        };
+        let Type::FuncProto(prototype) = self.btf.resolve_chained_type(&pointer).ok()? else {
+            return None;
+        };
+        Some(prototype.parameters.len().saturating_sub(1))
+    }
+
+    /// Names of an enum's values, without `prefix` and in lower case; empty where the kernel has no such enum.
+    pub fn enum_names(&self, name: &str, prefix: &str) -> BTreeMap<u32, String> {
+        let Ok(types) = self.btf.resolve_types_by_name(name) else {
+            return BTreeMap::new();
+        };
+        let Some(Type::Enum(found)) = types.into_iter().find(|found| matches!(found, Type::Enum(_))) else {
+            return BTreeMap::new();
+        };
+        let named = found.members.iter().filter_map(|member| {
+            let name = self.btf.resolve_name(member).ok()?;
+            Some((member.val(), name.strip_prefix(prefix).unwrap_or(&name).to_lowercase()))
+        });
+        named.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every supported kernel has in common, by `include/net/sock.h` since Linux 4.18.
+    #[test]
+    fn running_kernel_has_every_field() {
+        let btf = KernelBtf::running().expect("the kernel publishes BTF");
+        let layout = btf.layout().expect("every field is there");
+        assert_eq!((layout.family, layout.remote_port, layout.remote_v4, layout.local_v4), (16, 12, 0, 4));
+        assert_eq!(layout.timer_function, 24);
+        assert!(layout.write_seq > layout.local_port);
+        assert!(btf.tracepoint_arguments("inet_sock_set_state") == Some(3));
+        assert!(btf.tracepoint_arguments("no_such_tracepoint").is_none());
+    }
+}

@@ -1,0 +1,45 @@
+//! The capabilities of this process, and what each is needed for.
+
+use caps::{CapSet, Capability};
+
+/// Whether this process may do what a capability allows.
+pub fn has(capability: Capability) -> bool {
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+/// A privilege the probes need, with the capability that gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// The capability, named as in capabilities(7).
+    pub name: &'static str,
+    /// What it is needed for.
+    pub purpose: &'static str,
+    /// Whether nothing works without it.
+    pub required: bool,
+    /// Whether this process has it, or `CAP_SYS_ADMIN` in its place.
+    pub held: bool,
+}
+
+/// Everything the probes need, whether held or not.
+pub fn needs() -> Vec<Need> {
+    let admin = has(Capability::CAP_SYS_ADMIN);
+    let need = |capability, name, purpose, required| {
+        let held = has(capability) || (admin && capability != Capability::CAP_SYSLOG);
+        Need { name, purpose, required, held }
+    };
+    vec![
+        need(Capability::CAP_BPF, "CAP_BPF", "load programs and maps", true),
+        need(
+            Capability::CAP_PERFMON,
+            "CAP_PERFMON",
+            "attach programs to kernel tracepoints and read kernel memory",
+            true,
+        ),
+        need(
+            Capability::CAP_SYSLOG,
+            "CAP_SYSLOG",
+            "read kernel addresses, which name the TIME-WAIT timer and end causes",
+            false,
+        ),
+    ]
+}

@@ -1,0 +1,20 @@
+//! tcp-close, the user side: it attaches the probes, follows every close, and tells people and Prometheus.
+//!
+//! Modules in the order a newcomer reads them: what was seen, what it means, where it comes from, what drives it,
+//! where it goes, and what a person types.
+
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod decode;
+pub mod event;
+pub mod http;
+pub mod kernel;
+pub mod lifecycle;
+pub mod metrics;
+pub mod pipeline;
+pub mod probe;
+pub mod render;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

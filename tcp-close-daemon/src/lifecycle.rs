@@ -1,0 +1,21 @@
+//! The life of a close: a pure function from events to observations.
+//!
+//! In: [`crate::event`]s in the order of their times, and nothing else. Out: [`Observation`]s. No clock, no I/O,
+//! no kernel, no metrics: what is not in an event is not known here, and what is not known is `None`.
+//!
+//! Reading order: [`observation`] says what comes out, `close` follows a full socket, `minisock` follows what
+//! replaces it, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that.
+
+mod close;
+mod minisock;
+pub mod observation;
+mod sequence;
+mod tracker;
+
+pub use minisock::Wait;
+pub use observation::Observation;
+pub use sequence::Sequencer;
+pub use tracker::{Limits, Stats, Tracker};
+
+#[cfg(test)]
+mod tests;

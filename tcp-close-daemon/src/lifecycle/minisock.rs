@@ -1,0 +1,276 @@
+//! One minisock, from the start of its timer to its end.
+
+use std::time::Duration;
+
+use crate::{
+    event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, TcpState},
+    lifecycle::observation::{EndCause, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness},
+};
+
+/// The TIME-WAIT a kernel gives: how long, and how far past that its timer may fire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Nominal length.
+    pub nominal: Duration,
+    /// Slack of the timer wheel.
+    pub slack: Duration,
+}
+
+/// A timer counts whole ticks, so two readings of one moment may differ by almost two, 20 ms at most on any kernel.
+const TWO_TICKS: Duration = Duration::from_millis(20);
+
+/// What is known so far of a minisock.
+#[derive(Clone, Debug)]
+pub(super) struct Minisock {
+    /// The connection; that of the full socket, once it is known, for one that began without a cookie.
+    id: ConnectionId,
+    pair: Pair,
+    /// It began without a cookie; a reader of `sock_diag` may have given it one since, which means nothing.
+    nameless: bool,
+    /// When and in which substate it began; `None` if that was before we looked.
+    began: Option<(Monotonic, TcpState)>,
+    substate: TcpState,
+    /// When the full socket entered FIN-WAIT-2.
+    fin_wait2_since: Option<Monotonic>,
+    /// When TIME-WAIT began, if a timer event showed it.
+    entered: Option<Monotonic>,
+    /// The last start of its timer that is known of.
+    last_start: Option<Monotonic>,
+    /// The nominal end, as its timer last said it.
+    nominal_end: Option<Monotonic>,
+    /// The wait of its TIME-WAIT as the kernel set it, once that was seen.
+    wait: Option<Wait>,
+    /// Restarts that are known of.
+    restarts: u32,
+    /// Its timer was cancelled, and what for is not known yet.
+    cancelled: Option<Cancelled>,
+    story: Option<Story>,
+    gap: bool,
+}
+
+/// A timer that was cancelled then and there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cancelled {
+    pub(super) at: Monotonic,
+    pub(super) timer: MinisockTimer,
+    pub(super) site: CancelSite,
+}
+
+impl Minisock {
+    /// Its timer has started for the first time.
+    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer) -> Self {
+        let mut minisock = Self::seen_late(id, timer);
+        minisock.began = Some((at, timer.substate));
+        minisock.started(at, timer);
+        minisock
+    }
+
+    /// It was there before we looked.
+    pub(super) const fn seen_late(id: ConnectionId, timer: &MinisockTimer) -> Self {
+        Self {
+            id,
+            pair: timer.pair,
+            nameless: id.cookie == 0,
+            began: None,
+            substate: timer.substate,
+            fin_wait2_since: None,
+            entered: None,
+            last_start: None,
+            nominal_end: None,
+            wait: None,
+            restarts: 0,
+            cancelled: None,
+            story: None,
+            gap: false,
+        }
+    }
+
+    /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
+    pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
+        let same_cookie = self.nameless || self.id.cookie == id.cookie;
+        same_cookie && self.id.netns == id.netns && self.pair == timer.pair
+    }
+
+    /// Whether a timer that starts at its address is its own, started again. FIN-WAIT-2 is never restarted.
+    pub(super) fn is_restarted_by(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
+        let own = self.cancelled.is_some() || !self.nameless;
+        own && timer.substate == TcpState::TimeWait && self.is(id, timer)
+    }
+
+    /// Its timer starts again.
+    pub(super) fn restarted(&mut self, at: Monotonic, timer: &MinisockTimer) -> Restarted {
+        let flipped = self.substate == TcpState::FinWait2 && timer.substate == TcpState::TimeWait;
+        // A restart of a TIME-WAIT that flipped unseen does not tell when it flipped.
+        let entered = self.entered;
+        self.started(at, timer);
+        if !flipped {
+            self.entered = entered;
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.cancelled = None;
+        Restarted { at, flipped }
+    }
+
+    fn started(&mut self, at: Monotonic, timer: &MinisockTimer) {
+        self.substate = timer.substate;
+        self.last_start = Some(at);
+        self.nominal_end = Some(nominal_end(at, timer));
+        if timer.substate == TcpState::TimeWait {
+            self.entered = Some(at);
+            let nominal = Duration::from_nanos(timer.remaining.max(0).unsigned_abs());
+            self.wait = Some(Wait { nominal, slack: timer.slack });
+        }
+    }
+
+    /// Takes in what its timer says, and what that tells of a start that left no trace: the flip from FIN-WAIT-2,
+    /// and a restart into the same bucket of the timer wheel, only move `timer->expires`.
+    fn look(&mut self, at: Monotonic, timer: &MinisockTimer, usual: Wait) {
+        let end = nominal_end(at, timer);
+        let moved = self.nominal_end.is_some_and(|before| end.since(before) > TWO_TICKS);
+        self.nominal_end = Some(end);
+        if !moved || timer.substate != TcpState::TimeWait {
+            return;
+        }
+        let start = self.last_start_by_timer(at, timer, usual);
+        if self.substate == TcpState::FinWait2 {
+            self.substate = TcpState::TimeWait;
+            self.entered = Some(start);
+        } else {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.last_start = self.last_start.max(Some(start));
+    }
+
+    /// Whatever was seen, the last start of a TIME-WAIT is its nominal end less the wait.
+    fn last_start_by_timer(&self, at: Monotonic, timer: &MinisockTimer, usual: Wait) -> Monotonic {
+        let began = self.began.map_or(Monotonic::default(), |(began, _)| began);
+        let wait = self.wait.unwrap_or(usual);
+        (nominal_end(at, timer) - wait.nominal).max(began).min(at)
+    }
+
+    pub(super) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// The wait of its TIME-WAIT, if it was seen to be set.
+    pub(super) const fn wait(&self) -> Option<Wait> {
+        self.wait
+    }
+
+    /// Its timer was cancelled, and what for will show.
+    pub(super) fn cancel(&mut self, cancelled: Cancelled, usual: Wait) {
+        self.look(cancelled.at, &cancelled.timer, usual);
+        self.cancelled = Some(cancelled);
+    }
+
+    /// When and how its timer was cancelled, if what for is still open.
+    pub(super) const fn cancelled(&self) -> Option<Cancelled> {
+        self.cancelled
+    }
+
+    /// Its timer was cancelled to be restarted, and the start was lost. The timer itself will tell when that was.
+    pub(super) const fn start_was_lost(&mut self) {
+        self.cancelled = None;
+        self.gap = true;
+    }
+
+    /// It replaces this full socket, which entered FIN-WAIT-2 then, if that is where it comes from.
+    pub(super) const fn replaces(&mut self, id: ConnectionId, fin_wait2_since: Option<Monotonic>) {
+        self.id = id;
+        self.fin_wait2_since = fin_wait2_since;
+    }
+
+    /// The substate it began in, if it is the one that began then and may replace this full socket.
+    pub(super) fn began_as(&self, at: Monotonic, id: ConnectionId) -> Option<TcpState> {
+        let fits = self.nameless || self.id == id;
+        self.began.filter(|&(began, _)| fits && began == at).map(|(_, substate)| substate)
+    }
+
+    pub(super) const fn hand_over(&mut self, story: Story) {
+        self.story = Some(story);
+    }
+
+    pub(super) const fn mark_gap(&mut self) {
+        self.gap = true;
+    }
+
+    /// What there is to say at its end. `usual` is the TIME-WAIT this kernel gives, for one whose own start left
+    /// no trace.
+    pub(super) fn ended(
+        mut self,
+        at: Monotonic,
+        timer: &MinisockTimer,
+        cause: EndCause,
+        usual: Wait,
+    ) -> MinisockEnded {
+        self.look(at, timer, usual);
+        let time_wait = (timer.substate == TcpState::TimeWait).then(|| self.time_wait(at, timer, usual));
+        // FIN-WAIT-2 ends where TIME-WAIT begins, or with the minisock.
+        let fin_wait2_over = time_wait.map_or(at, |time_wait| at - time_wait.dwell);
+        let fin_wait2 = self.fin_wait2_since.map(|since| fin_wait2_over.since(since));
+        let mut story = self.story;
+        if let Some(story) = &mut story {
+            if self.began.is_some_and(|(_, substate)| substate == TcpState::FinWait2) {
+                story.states.set_last_of(TcpState::FinWait2, fin_wait2);
+            }
+            // Without the peer's FIN, the close took neither three segments nor four.
+            story.segments = story.segments.filter(|_| time_wait.is_some());
+        }
+        let fin_wait2 = fin_wait2.or_else(|| story.and_then(|story| story.states.dwell(TcpState::FinWait2)));
+        // In substate TIME-WAIT the peer's FIN is the last thing that was taken.
+        let peer_fin = time_wait.map(|_| timer.rcv_nxt.wrapping_sub(1));
+        MinisockEnded {
+            at,
+            id: self.id,
+            pair: timer.pair,
+            story,
+            began_in: self.began.map(|(_, substate)| substate),
+            minisock: self.began.map(|(began, _)| at.since(began)),
+            fin_wait2,
+            cause,
+            time_wait,
+            peer_fin,
+            gap: self.gap || story.is_some_and(|story| story.gap),
+        }
+    }
+
+    /// Measures the TIME-WAIT. A flip that neither a start nor a moved end showed is as old as the last start.
+    fn time_wait(&self, at: Monotonic, timer: &MinisockTimer, usual: Wait) -> TimeWait {
+        let wait = self.wait.unwrap_or(usual);
+        let entered = self.entered.unwrap_or_else(|| self.last_start_by_timer(at, timer, usual));
+        let last_start = self.last_start.map_or(entered, |last| last.max(entered));
+        TimeWait {
+            dwell: at.since(entered),
+            since_last_restart: at.since(last_start),
+            nominal: wait.nominal,
+            slack: wait.slack,
+            restarts: self.restarts,
+            witness: Witness::Inferred,
+            verdict: Verdict::judge(at.since(last_start), wait.nominal, wait.slack),
+        }
+    }
+}
+
+/// When the wait is up by what its timer says, to the tick.
+fn nominal_end(at: Monotonic, timer: &MinisockTimer) -> Monotonic {
+    let remaining = Duration::from_nanos(timer.remaining.unsigned_abs());
+    if timer.remaining < 0 { at - remaining } else { at + remaining }
+}
+
+/// Why a minisock ended that was cancelled from this place in the kernel, in this substate.
+///
+/// Only the timer's expiry proves that the time was up, and only the start of a timer that it was restarted:
+/// a cancellation on the way to either, with nothing after it, has no known cause.
+pub(super) const fn cause_of(site: CancelSite, substate: TcpState) -> EndCause {
+    let flipped = matches!(substate, TcpState::TimeWait);
+    match site {
+        CancelSite::Connect => EndCause::Reused,
+        CancelSite::Receive if flipped => EndCause::Recycled,
+        CancelSite::Receive => EndCause::ResetByUs,
+        CancelSite::Reset if flipped => EndCause::Assassinated,
+        CancelSite::Reset => EndCause::ResetInFinWait2,
+        CancelSite::Purge => EndCause::Purged,
+        CancelSite::Abort => EndCause::Killed,
+        CancelSite::Expiry | CancelSite::Restart | CancelSite::Unknown => EndCause::Unknown,
+    }
+}

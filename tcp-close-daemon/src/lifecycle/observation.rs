@@ -1,0 +1,443 @@
+//! What the core has to say: one observation for each thing a person or a metric may care about.
+
+use std::time::Duration;
+
+use crate::event::{ConnectionId, Monotonic, Pair, Process, TcpState};
+
+/// Something that happened to a connection, or became known about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Observation {
+    /// A full socket changed its state.
+    Transition(Transition),
+    /// A FIN was sent again from this state.
+    FinRetransmitted(TcpState),
+    /// The kernel went through the motions of a received reset, though none was received.
+    ResetNotReceived,
+    /// A full socket's life is over.
+    Closed(Closed),
+    /// A minisock began, in this substate.
+    MinisockBegan(MinisockBegan),
+    /// A minisock's wait began again, as a timer event showed.
+    Restarted(Restarted),
+    /// A minisock's life is over.
+    MinisockEnded(MinisockEnded),
+}
+
+/// A full socket changed its state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Transition {
+    /// When.
+    pub at: Monotonic,
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its socket pair.
+    pub pair: Pair,
+    /// State left.
+    pub from: TcpState,
+    /// State entered; the same for `close()` after `shutdown()`.
+    pub to: TcpState,
+    /// How long it was in the state it left; `None` where its entry was not seen or not recorded.
+    pub dwell: Option<Duration>,
+    /// The process that made the change, where one did.
+    pub process: Option<Process>,
+    /// User of the socket.
+    pub uid: u32,
+}
+
+/// Everything known of one end of one connection, from its first closing state on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Story {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its socket pair.
+    pub pair: Pair,
+    /// Who sent the first FIN.
+    pub role: Role,
+    /// How it ended; `None` where that is not known.
+    pub manner: Option<Manner>,
+    /// Segments of the close, 3 or 4; `None` where it is not known or has no meaning.
+    pub segments: Option<u8>,
+    /// The process that sent our FIN, or aborted.
+    pub closer: Option<Process>,
+    /// User of the socket.
+    pub uid: Option<u32>,
+    /// Closing states of the full socket, in order.
+    pub states: States,
+    /// The two FINs.
+    pub fin: Fin,
+    /// Payload.
+    pub bytes: Bytes,
+    /// The reset that ended it.
+    pub reset: Option<ResetSeen>,
+    /// Events were lost while it closed, so parts of it may be missing.
+    pub gap: bool,
+}
+
+/// Who sent the first FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// This end.
+    Active,
+    /// The peer.
+    Passive,
+    /// Both, before either's arrived.
+    Simultaneous,
+    /// Nobody: it was aborted before any FIN.
+    None,
+}
+
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Active, Self::Passive, Self::Simultaneous, Self::None];
+
+    /// Name in labels, JSON and tables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Passive => "passive",
+            Self::Simultaneous => "simultaneous",
+            Self::None => "none",
+        }
+    }
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// FINs were exchanged.
+    Graceful,
+    /// This end sent a reset.
+    ResetSent,
+    /// The peer sent a reset.
+    ResetReceived,
+    /// Nobody answered any more.
+    TimedOut,
+    /// An operator, as by `ss -K`.
+    Killed,
+}
+
+impl Manner {
+    /// Every manner.
+    pub const ALL: [Self; 5] =
+        [Self::Graceful, Self::ResetSent, Self::ResetReceived, Self::TimedOut, Self::Killed];
+
+    /// Name in labels, JSON and tables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Graceful => "graceful",
+            Self::ResetSent => "reset_sent",
+            Self::ResetReceived => "reset_received",
+            Self::TimedOut => "timed_out",
+            Self::Killed => "killed",
+        }
+    }
+}
+
+/// Most closing states a full socket passes through.
+const MOST_STATES: usize = 4;
+
+/// The closing states a full socket passed through, in order, with the time it spent in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct States {
+    visits: [Option<(TcpState, Option<Duration>)>; MOST_STATES],
+}
+
+impl States {
+    /// Adds a state to the end. Past four, which no path of RFC 9293 reaches, it changes nothing.
+    pub fn push(&mut self, state: TcpState, dwell: Option<Duration>) {
+        if let Some(free) = self.visits.iter_mut().find(|visit| visit.is_none()) {
+            *free = Some((state, dwell));
+        }
+    }
+
+    /// Sets the time spent in `state`, if that is the last one.
+    pub fn set_last_of(&mut self, state: TcpState, dwell: Option<Duration>) {
+        if let Some(last) = self.visits.iter_mut().flatten().last()
+            && last.0 == state
+        {
+            last.1 = dwell;
+        }
+    }
+
+    /// The states with the time spent in each; `None` for one that is not over or whose beginning was not seen.
+    pub fn iter(&self) -> impl Iterator<Item = (TcpState, Option<Duration>)> + '_ {
+        self.visits.iter().flatten().copied()
+    }
+
+    /// Time spent in `state`.
+    pub fn dwell(&self, state: TcpState) -> Option<Duration> {
+        self.iter().find(|&(visited, _)| visited == state).and_then(|(_, dwell)| dwell)
+    }
+
+    /// Whether it passed through `state`.
+    pub fn contains(&self, state: TcpState) -> bool {
+        self.iter().any(|(visited, _)| visited == state)
+    }
+}
+
+/// Sequence numbers of the two FINs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fin {
+    /// Of our FIN.
+    pub seq: Option<u32>,
+    /// What the peer acknowledged our FIN with.
+    pub ack_of_fin: Option<u32>,
+    /// Of the peer's FIN.
+    pub peer_seq: Option<u32>,
+    /// How often our FIN was sent again.
+    pub retransmits: u32,
+}
+
+/// Payload of a connection; `None` for what was not seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    /// Sent, each byte counted once.
+    pub sent: Option<u64>,
+    /// Received.
+    pub received: Option<u64>,
+    /// Received after our FIN: the half-close in which the peer went on.
+    pub after_our_fin: Option<u64>,
+    /// Sent for the first time after the peer's FIN: the half-close in which we went on.
+    pub after_peer_fin: Option<u64>,
+}
+
+/// The reset that ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResetSeen {
+    /// Sent by this end, not received.
+    pub sent: bool,
+    /// The kernel's reason for one sent; `None` where it gives none.
+    pub reason: Option<u32>,
+}
+
+/// A full socket's life is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Closed {
+    /// When it entered CLOSE.
+    pub at: Monotonic,
+    /// All that is known of it.
+    pub story: Story,
+    /// Where it went; `None` where it may have gone over to a minisock that was not seen: none can be, or events
+    /// were lost.
+    pub then: Option<Then>,
+}
+
+/// Where a full socket goes when its life is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Nothing is left of it.
+    Closed,
+    /// A minisock in TIME-WAIT.
+    TimeWait,
+    /// A minisock that still waits for the peer's FIN.
+    FinWait2,
+    /// A minisock was due, and the kernel refused it.
+    Refused,
+}
+
+impl Then {
+    /// Name in JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::TimeWait => "time_wait",
+            Self::FinWait2 => "fin_wait2",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A minisock began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MinisockBegan {
+    /// When.
+    pub at: Monotonic,
+    /// `FinWait2` or `TimeWait`.
+    pub substate: TcpState,
+    /// Its nominal wait, as the kernel set it.
+    pub nominal: Duration,
+    /// How long past its nominal end the timer wheel may keep it.
+    pub slack: Duration,
+}
+
+/// A minisock's wait began again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Restarted {
+    /// When.
+    pub at: Monotonic,
+    /// This start was the flip from FIN-WAIT-2: the true beginning of TIME-WAIT.
+    pub flipped: bool,
+}
+
+/// A minisock's life is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MinisockEnded {
+    /// When.
+    pub at: Monotonic,
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its socket pair.
+    pub pair: Pair,
+    /// What is known of the full socket before it; `None` where that closed unseen.
+    pub story: Option<Story>,
+    /// Substate it began in; `None` where its beginning was not seen.
+    pub began_in: Option<TcpState>,
+    /// From the minisock's beginning to its end.
+    pub minisock: Option<Duration>,
+    /// Time in FIN-WAIT-2, over full socket and minisock.
+    pub fin_wait2: Option<Duration>,
+    /// Why it ended.
+    pub cause: EndCause,
+    /// Its TIME-WAIT; `None` for one that never saw the peer's FIN.
+    pub time_wait: Option<TimeWait>,
+    /// Sequence number of the peer's FIN.
+    pub peer_fin: Option<u32>,
+    /// Events were lost while it lived.
+    pub gap: bool,
+}
+
+/// Why a minisock ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndCause {
+    /// TIME-WAIT: its time was up.
+    Expired,
+    /// A local `connect()` took the socket pair.
+    Reused,
+    /// TIME-WAIT: an acceptable SYN took the socket pair.
+    Recycled,
+    /// TIME-WAIT: a reset killed it (RFC 1337).
+    Assassinated,
+    /// The network namespace went away.
+    Purged,
+    /// An operator: `ss -K`.
+    Killed,
+    /// FIN-WAIT-2: the peer's FIN did not come in time.
+    FinWait2Timeout,
+    /// FIN-WAIT-2: a reset came.
+    ResetInFinWait2,
+    /// FIN-WAIT-2: data or a SYN came, and was answered by a reset.
+    ResetByUs,
+    /// Not known.
+    Unknown,
+}
+
+impl EndCause {
+    /// Every cause a TIME-WAIT can have.
+    pub const OF_TIME_WAIT: [Self; 7] = [
+        Self::Expired,
+        Self::Reused,
+        Self::Recycled,
+        Self::Assassinated,
+        Self::Purged,
+        Self::Killed,
+        Self::Unknown,
+    ];
+
+    /// Every cause a minisock that stayed in FIN-WAIT-2 can have.
+    pub const OF_FIN_WAIT2: [Self; 7] = [
+        Self::FinWait2Timeout,
+        Self::ResetInFinWait2,
+        Self::ResetByUs,
+        Self::Reused,
+        Self::Purged,
+        Self::Killed,
+        Self::Unknown,
+    ];
+
+    /// Name in labels, JSON and tables.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Reused => "reused",
+            Self::Recycled => "recycled",
+            Self::Assassinated => "assassinated",
+            Self::Purged => "purged",
+            Self::Killed => "killed",
+            Self::FinWait2Timeout => "fin_wait2_timeout",
+            Self::ResetInFinWait2 => "reset_in_fin_wait2",
+            Self::ResetByUs => "reset_by_us",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A TIME-WAIT that is over, measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TimeWait {
+    /// From entry to end.
+    pub dwell: Duration,
+    /// From the last restart, or the entry, to the end.
+    pub since_last_restart: Duration,
+    /// The wait the kernel set.
+    pub nominal: Duration,
+    /// How far past the nominal wait is still nominal.
+    pub slack: Duration,
+    /// Restarts that are known of; a minimum, since a restart may leave no trace.
+    pub restarts: u32,
+    /// How the entry is known.
+    pub witness: Witness,
+    /// Judged from the last restart.
+    pub verdict: Verdict,
+}
+
+/// 2MSL by RFC 9293: an MSL is two minutes (§3.4.2), and TIME-WAIT lasts two of them (§3.3.2, MUST-13).
+pub const RFC_9293_2MSL: Duration = Duration::from_secs(240);
+
+/// How the entry into TIME-WAIT, and its restarts, are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// Each was seen.
+    Exact,
+    /// Some leave no trace, and are inferred from what the timer says at the end.
+    Inferred,
+}
+
+impl Witness {
+    /// Name in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Inferred => "inferred",
+        }
+    }
+}
+
+/// A dwell against the nominal wait and its slack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Shorter than the nominal wait.
+    Premature,
+    /// The nominal wait, up to the slack that the timer wheel takes.
+    Nominal,
+    /// Longer than both together.
+    Prolonged,
+}
+
+impl Verdict {
+    /// Every verdict.
+    pub const ALL: [Self; 3] = [Self::Premature, Self::Nominal, Self::Prolonged];
+
+    /// Name in labels and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Premature => "premature",
+            Self::Nominal => "nominal",
+            Self::Prolonged => "prolonged",
+        }
+    }
+
+    /// Judges a dwell since the last restart.
+    ///
+    /// A wait is a whole number of ticks, the first of which has already begun, so a dwell may be short of
+    /// it by one; two are allowed for, which is no more than 20 ms on any kernel.
+    pub fn judge(dwell: Duration, nominal: Duration, slack: Duration) -> Self {
+        const TWO_TICKS: Duration = Duration::from_millis(20);
+        if dwell + TWO_TICKS < nominal {
+            Self::Premature
+        } else if dwell <= nominal + slack {
+            Self::Nominal
+        } else {
+            Self::Prolonged
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Tables of events and what they mean.
+//!
+//! [`notation`] says how they are written. The cases are in the order of a life: `full_socket` up to CLOSE,
+//! `minisock` from there on, `trouble` for what is lost, late, too much or mistaken for another. `properties`
+//! holds for any events at all, and for the lives that `lives` makes up.
+
+mod full_socket;
+mod lives;
+mod minisock;
+mod notation;
+mod properties;
+mod trouble;

@@ -1,0 +1,713 @@
+//! Every way a full socket leaves ESTABLISHED for CLOSE, seen from either end.
+
+use expect_test::expect;
+
+use super::notation::{LIMITS, WAIT, check, check_with};
+use crate::lifecycle::Tracker;
+
+// Orderly closes.
+
+/// The process closes; the peer acknowledges first, and finishes later.
+#[test]
+fn active_close_in_four_segments_goes_on_in_a_minisock() {
+    check(
+        "\
+        0.000000 a 1>4 by=42/curl uid=1000 write=1000 rcv=500 in=9 tx=300 rx=499
+        0.000100 a 4>5 write=1001 rcv=500 in=10 tx=300 rx=499
+        0.000101 a start fw2 rcv=500
+        0.000103 a 5>7 write=1001 rcv=500 in=10 tx=300 rx=499
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl uid 1000
+            0.0001 a fin_wait1 > fin_wait2 after 0.0001
+            0.000101 minisock began in fin_wait2 for 60 + 2.056
+            0.000103 a fin_wait2 > close after 0.000003
+            0.000103 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.0001, fin_wait2 ?, fin 1000 ack 1001, sent 300, received 499 after our fin 0
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// The peer's FIN comes with its acknowledgement of ours.
+#[test]
+fn active_close_in_three_segments_is_born_in_time_wait() {
+    check(
+        "\
+        0.000000 a 1>4 by=42/curl write=1000 rcv=500 in=9 rx=499
+        0.000100 a 4>5 write=1001 rcv=500 in=10 rx=499
+        0.000101 a start tw rcv=501
+        0.000103 a 5>7 write=1001 rcv=501 in=10 rx=500
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.0001 a fin_wait1 > fin_wait2 after 0.0001
+            0.000101 minisock began in time_wait for 60 + 2.056
+            0.000103 a fin_wait2 > close after 0.000003
+            0.000103 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.0001, fin_wait2 0.000003, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 0
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// shutdown(), data from the peer, its FIN; the socket is still open, so TIME-WAIT begins at once.
+#[test]
+fn half_close_with_data_from_the_peer() {
+    check(
+        "\
+        0.0 a 1>4 by=42/nc write=1000 rcv=500 in=9 tx=300 rx=499
+        0.1 a 4>5 write=1001 rcv=500 in=10 tx=300 rx=499
+        4.0 a start tw rcv=705033205
+        4.000002 a 5>7 write=1001 rcv=705033205 in=9999 tx=300 rx=5000000500
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/nc
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            4 minisock began in time_wait for 60 + 2.056
+            4.000002 a fin_wait2 > close after 3.900002
+            4.000002 a closed, then time_wait: active graceful in 4 by 42/nc, fin_wait1 0.1, fin_wait2 3.900002, fin 1000 ack 1001, peer's fin 705033204, sent 300, received 5000000499 after our fin 5000000000
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// shutdown(), then close() in FIN-WAIT-2: a change from a state to itself, then a minisock.
+#[test]
+fn half_close_then_close() {
+    check(
+        "\
+        0.0 a 1>4 by=42/nc write=1000
+        0.1 a 4>5 write=1001 in=1
+        2.0 a 5>5 by=43/sh write=1001 in=1
+        2.000001 a start fw2
+        2.000003 a 5>7 by=43/sh write=1001 in=1
+        3.0 a cancel restart tw
+        3.0 a start tw
+        63.5 a cancel expiry
+        63.5 a expire
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/nc
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            2 a fin_wait2 > fin_wait2 by 43/sh
+            2.000001 minisock began in fin_wait2 for 60 + 2.056
+            2.000003 a fin_wait2 > close after 1.900003 by 43/sh
+            2.000003 a closed, then fin_wait2: active graceful in 4 by 42/nc, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            3 flipped
+            63.5 a minisock ended, expired: began in fin_wait2, minisock 61.499999, fin_wait2 2.9, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
+                active graceful in 4 by 42/nc, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+        "#]],
+    );
+}
+
+/// The change to itself is no change: it ends no dwell, and tells the closer only where nobody knows it.
+#[test]
+fn close_after_shutdown_in_every_state() {
+    check(
+        "\
+        0.0 a 1>4 by=42/nc write=1000
+        0.5 a 4>4 by=43/sh
+        1.0 a 4>11 write=1001 rcv=501
+        1.5 a 11>11 by=43/sh write=1001
+        2.0 a start tw
+        2.0 a 11>7 write=1001 rcv=501
+        0.0 b 1>8 rcv=1
+        1.0 b 8>9 by=44/srv write=1
+        1.5 b 9>9 by=45/init
+        2.0 b 9>7 write=2
+        5.0 c 5>5 by=46/late
+        6.0 c start tw
+        6.0 c 5>7
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/nc
+            0 b established > close_wait
+            0.5 a fin_wait1 > fin_wait1 by 43/sh
+            1 a fin_wait1 > closing after 1
+            1 b close_wait > last_ack after 1 by 44/srv
+            1.5 a closing > closing by 43/sh
+            1.5 b last_ack > last_ack by 45/init
+            2 minisock began in time_wait for 60 + 2.056
+            2 a closing > close after 1
+            2 b last_ack > close after 1
+            2 a closed, then time_wait: simultaneous graceful by 42/nc, fin_wait1 1, closing 1, fin 1000 ack 1001, peer's fin 500, sent 0, received 0 after our fin 0
+            2 b closed, then closed: passive graceful in 3 by 44/srv, close_wait 1, last_ack 1, fin 1 ack 2, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            5 c fin_wait2 > fin_wait2 by 46/late
+            6 minisock began in time_wait for 60 + 2.056
+            6 c fin_wait2 > close
+            6 c closed, then time_wait: active graceful by 46/late, fin_wait2 ?, peer's fin 4294967295, sent 0, received 0
+            2 minisocks left
+        "#]],
+    );
+}
+
+/// Nothing is sent between the two FINs: the acknowledgement travels with ours.
+#[test]
+fn passive_close_in_three_segments() {
+    check(
+        "\
+        0.0 a 1>8 write=700 rcv=501 out=5 tx=70 rx=500
+        0.0001 a 8>9 by=7/nginx uid=33 write=700 rcv=501 out=5 tx=70 rx=500
+        0.0002 a 9>7 write=701 rcv=501 out=6 tx=70 rx=500
+        ",
+        expect![[r#"
+            0 a established > close_wait
+            0.0001 a close_wait > last_ack after 0.0001 by 7/nginx uid 33
+            0.0002 a last_ack > close after 0.0001
+            0.0002 a closed, then closed: passive graceful in 3 by 7/nginx, close_wait 0.0001, last_ack 0.0001, fin 700 ack 701, peer's fin 500, sent 70 after peer's fin 0, received 499
+        "#]],
+    );
+}
+
+/// CLOSE-WAIT: the process goes on sending, more than a sequence number can count.
+#[test]
+fn passive_close_late_and_with_data() {
+    check(
+        "\
+        0.0 a 1>8 write=700 rcv=501 out=5 tx=70 rx=500
+        90.0 a 8>9 by=7/nginx write=705033404 rcv=501 out=9999 tx=5000000070 rx=500
+        90.25 a 9>7 write=705033405 rcv=501 out=10000 tx=5000000070 rx=500
+        ",
+        expect![[r#"
+            0 a established > close_wait
+            90 a close_wait > last_ack after 90 by 7/nginx
+            90.25 a last_ack > close after 0.25
+            90.25 a closed, then closed: passive graceful in 4 by 7/nginx, close_wait 90, last_ack 0.25, fin 705033404 ack 705033405, peer's fin 500, sent 5000000070 after peer's fin 5000000000, received 499
+        "#]],
+    );
+}
+
+/// Each FIN crosses the other; both ends get a TIME-WAIT.
+#[test]
+fn simultaneous_close() {
+    check(
+        "\
+        0.0 a 1>4 by=42/a write=1000 rcv=500 rx=499
+        0.1 a 4>11 write=1001 rcv=501 rx=500
+        0.2 a start tw rcv=501
+        0.200002 a 11>7 write=1001 rcv=501 rx=500
+        0.0 b 1>4 by=43/b write=500 rcv=1000 rx=999
+        0.1 b 4>11 write=501 rcv=1001 rx=1000
+        0.2 b start tw rcv=1001
+        0.200002 b 11>7 write=501 rcv=1001 rx=1000
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/a
+            0 b established > fin_wait1 by 43/b
+            0.1 a fin_wait1 > closing after 0.1
+            0.1 b fin_wait1 > closing after 0.1
+            0.2 minisock began in time_wait for 60 + 2.056
+            0.2 minisock began in time_wait for 60 + 2.056
+            0.200002 a closing > close after 0.100002
+            0.200002 b closing > close after 0.100002
+            0.200002 a closed, then time_wait: simultaneous graceful by 42/a, fin_wait1 0.1, closing 0.100002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 0
+            0.200002 b closed, then time_wait: simultaneous graceful by 43/b, fin_wait1 0.1, closing 0.100002, fin 500 ack 501, peer's fin 1000, sent 0, received 999 after our fin 0
+            2 minisocks left
+        "#]],
+    );
+}
+
+/// From either end, and up to the acknowledgement.
+#[test]
+fn lost_fins_are_sent_again() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.2 a again 4
+        0.6 a again 4
+        0.7 a 4>5 write=1001
+        0.7 a start fw2
+        0.7 a 5>7 write=1001
+        1.0 b 1>8 rcv=1
+        1.0 b 8>9 by=7/nginx write=1000
+        1.2 b again 9
+        1.3 b 9>7 write=1001
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            fin retransmitted in fin_wait1
+            fin retransmitted in fin_wait1
+            0.7 a fin_wait1 > fin_wait2 after 0.7
+            0.7 minisock began in fin_wait2 for 60 + 2.056
+            0.7 a fin_wait2 > close after 0
+            0.7 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.7, fin_wait2 ?, fin 1000 ack 1001 again 2, sent 0, received 0 after our fin 0
+            1 b established > close_wait
+            1 b close_wait > last_ack after 0 by 7/nginx
+            fin retransmitted in last_ack
+            1.3 b last_ack > close after 0.3
+            1.3 b closed, then closed: passive graceful in 3 by 7/nginx, close_wait 0, last_ack 0.3, fin 1000 ack 1001 again 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// An ICMP error that nobody asked for stays in the socket; our FIN is acknowledged all the same.
+#[test]
+fn error_from_before_the_close_does_not_matter() {
+    check(
+        "\
+        0.0 a 1>8 rcv=1
+        0.1 a 8>9 by=7/nginx write=1000 err=113
+        0.2 a 9>7 write=1001 err=113
+        ",
+        expect![[r#"
+            0 a established > close_wait
+            0.1 a close_wait > last_ack after 0.1 by 7/nginx
+            0.2 a last_ack > close after 0.1
+            0.2 a closed, then closed: passive graceful in 3 by 7/nginx, close_wait 0.1, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+        "#]],
+    );
+}
+
+/// The bucket limit, or no memory: the socket goes where a minisock was due, and none begins.
+#[test]
+fn refused_time_wait() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.2 a 5>7 write=1001
+        0.0 b 1>4 by=43/curl write=1000
+        0.1 b 4>11 write=1001 rcv=501
+        0.2 b 11>7 write=1001 rcv=501
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0 b established > fin_wait1 by 43/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 b fin_wait1 > closing after 0.1
+            0.2 a fin_wait2 > close after 0.1
+            0.2 b closing > close after 0.1
+            0.2 a closed, then refused: active graceful by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            0.2 b closed, then refused: simultaneous graceful by 43/curl, fin_wait1 0.1, closing 0.1, fin 1000 ack 1001, peer's fin 500, sent 0, received 0 after our fin 0
+        "#]],
+    );
+}
+
+// Aborts.
+
+/// The socket closes first, and sends its reset then.
+#[test]
+fn abort_by_linger_zero() {
+    check(
+        "\
+        0.0 a 1>7 by=42/curl write=1000 una=900
+        0.00001 a sent 7 active reason=14
+        1.0 b 1>8 rcv=1
+        1.1 b 8>7 by=43/srv
+        1.10001 b sent 7 active reason=14
+        ",
+        expect![[r#"
+            0 a established > close by 42/curl
+            0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
+            1 b established > close_wait
+            1.1 b close_wait > close after 0.1 by 43/srv
+            1.1 b closed, then closed: passive reset_sent by 43/srv, close_wait 0.1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset sent for reason 14
+        "#]],
+    );
+}
+
+/// close() with data in the receive queue.
+#[test]
+fn abort_for_unread_data() {
+    check(
+        "\
+        0.0 a 1>7 by=42/curl
+        0.00001 a sent 7 active reason=11
+        1.0 b 1>8 rcv=1
+        1.1 b 8>7 by=43/srv
+        1.10001 b sent 7 active reason=11
+        ",
+        expect![[r#"
+            0 a established > close by 42/curl
+            0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 11
+            1 b established > close_wait
+            1.1 b close_wait > close after 0.1 by 43/srv
+            1.1 b closed, then closed: passive reset_sent by 43/srv, close_wait 0.1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset sent for reason 11
+        "#]],
+    );
+}
+
+/// In LAST-ACK no reset is sent, and nobody acknowledged our FIN: not an orderly end.
+#[test]
+fn abort_by_linger_zero_after_shutdown() {
+    check(
+        "\
+        0.0 a 1>8 rcv=1
+        0.1 a 8>9 by=42/srv write=1000
+        0.2 a 9>7 by=42/srv write=1001 una=1000
+        ",
+        expect![[r#"
+            0 a established > close_wait
+            0.1 a close_wait > last_ack after 0.1 by 42/srv
+            0.2 a last_ack > close after 0.1 by 42/srv
+            0.2 a closed, then closed: passive ? by 42/srv, close_wait 0.1, last_ack 0.1, fin 1000, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+        "#]],
+    );
+}
+
+/// TCP_LINGER2 below 0: by close() in FIN-WAIT-2, and as our FIN is acknowledged.
+#[test]
+fn fin_wait2_that_may_not_linger() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.2 a 5>5 by=42/curl write=1001
+        0.2 a 5>7 by=42/curl write=1001
+        0.20001 a sent 7 active reason=12
+        1.0 b 1>4 by=43/curl write=1000
+        1.1 b 4>5 write=1001
+        1.1 b 5>7 write=1001
+        1.10001 b sent 7
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.2 a fin_wait2 > fin_wait2 by 42/curl
+            0.2 a fin_wait2 > close after 0.1 by 42/curl
+            0.2 a closed, then closed: active reset_sent by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0, received 0 after our fin 0, reset sent for reason 12
+            1 b established > fin_wait1 by 43/curl
+            1.1 b fin_wait1 > fin_wait2 after 0.1
+            1.1 b fin_wait2 > close after 0
+            1.1 b closed, then closed: active reset_sent by 43/curl, fin_wait1 0.1, fin_wait2 0, fin 1000 ack 1001, sent 0, received 0 after our fin 0, reset sent
+        "#]],
+    );
+}
+
+/// Longer than a minute, it stays a full socket at first; its keepalive timer resets the peer, then closes.
+#[test]
+fn fin_wait2_runs_out_in_the_full_socket() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        60.1 a sent 5 active
+        60.1 a 5>7 write=1001
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            60.1 a fin_wait2 > close after 60
+            60.1 a closed, then closed: active reset_sent by 42/curl, fin_wait1 0.1, fin_wait2 60, fin 1000 ack 1001, sent 0, received 0 after our fin 0, reset sent
+        "#]],
+    );
+}
+
+/// The kernel runs through its reset code, though it is the one that sends the reset.
+#[test]
+fn data_after_full_close() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a received 4
+        0.1 a 4>7 err=reset write=1001 una=1000
+        0.10001 a sent 7 reason=5
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > close after 0.1
+            reset not received
+            0.1 a closed, then closed: active reset_sent by 42/curl, fin_wait1 0.1, fin 1000, sent 0, received 0 after our fin 0, reset sent for reason 5
+        "#]],
+    );
+}
+
+/// The process has no part in it.
+#[test]
+fn reset_received_in_every_state() {
+    check(
+        "\
+        1.0 a received 1
+        1.0 a 1>7 err=reset by=9/else
+        2.0 b 1>4 by=42/curl write=1
+        2.1 b received 4
+        2.1 b 4>7 err=reset write=2 una=1
+        3.0 c 1>4 by=42/curl write=1
+        3.1 c 4>5 write=2
+        3.2 c received 5
+        3.2 c 5>7 err=reset write=2
+        4.0 d 1>8 rcv=501 rx=500
+        4.1 d received 8
+        4.1 d 8>7 err=reset rcv=501 rx=500
+        5.0 e 1>8 rcv=501
+        5.1 e 8>9 by=42/srv write=1
+        5.2 e received 9
+        5.2 e 9>7 err=reset write=2 una=1
+        6.0 f 1>4 by=42/curl write=1
+        6.1 f 4>11 write=2 rcv=501
+        6.2 f received 11
+        6.2 f 11>7 err=reset write=2 una=1
+        ",
+        expect![[r#"
+            1 a established > close by 9/else
+            1 a closed, then closed: none reset_received, sent 0, received 0, reset received
+            2 b established > fin_wait1 by 42/curl
+            2.1 b fin_wait1 > close after 0.1
+            2.1 b closed, then closed: active reset_received by 42/curl, fin_wait1 0.1, fin 1, sent 0, received 0 after our fin 0, reset received
+            3 c established > fin_wait1 by 42/curl
+            3.1 c fin_wait1 > fin_wait2 after 0.1
+            3.2 c fin_wait2 > close after 0.1
+            3.2 c closed, then closed: active reset_received by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1 ack 2, sent 0, received 0 after our fin 0, reset received
+            4 d established > close_wait
+            4.1 d close_wait > close after 0.1
+            4.1 d closed, then closed: passive reset_received, close_wait 0.1, peer's fin 500, sent 0 after peer's fin 0, received 499, reset received
+            5 e established > close_wait
+            5.1 e close_wait > last_ack after 0.1 by 42/srv
+            5.2 e last_ack > close after 0.1
+            5.2 e closed, then closed: passive reset_received by 42/srv, close_wait 0.1, last_ack 0.1, fin 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset received
+            6 f established > fin_wait1 by 42/curl
+            6.1 f fin_wait1 > closing after 0.1
+            6.2 f closing > close after 0.1
+            6.2 f closed, then closed: simultaneous reset_received by 42/curl, fin_wait1 0.1, closing 0.1, fin 1, peer's fin 4294967295, sent 0, received 0 after our fin 0, reset received
+        "#]],
+    );
+}
+
+// Ends nobody answered, and ends by an operator.
+
+/// In FIN-WAIT-1, CLOSING and LAST-ACK; a soft error takes the place of the timeout.
+#[test]
+fn retransmission_times_out() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.2 a again 4
+        99.0 a 4>7 err=timeout write=1001 una=1000
+        0.0 b 1>4 by=42/curl write=1000
+        99.0 b 4>7 err=113 write=1001 una=1000
+        0.0 c 1>4 by=42/curl write=1000
+        1.0 c 4>11 write=1001 una=1000 rcv=501
+        99.0 c 11>7 err=timeout write=1001 una=1000
+        0.0 d 1>8 rcv=1
+        1.0 d 8>9 by=43/srv write=1000
+        99.0 d 9>7 err=113 write=1001 una=1000
+        99.0 e 1>7 err=timeout write=1000 una=900
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0 b established > fin_wait1 by 42/curl
+            0 c established > fin_wait1 by 42/curl
+            0 d established > close_wait
+            fin retransmitted in fin_wait1
+            1 c fin_wait1 > closing after 1
+            1 d close_wait > last_ack after 1 by 43/srv
+            99 a fin_wait1 > close after 99
+            99 b fin_wait1 > close after 99
+            99 c closing > close after 98
+            99 d last_ack > close after 98
+            99 e established > close
+            99 a closed, then closed: active timed_out by 42/curl, fin_wait1 99, fin 1000 again 1, sent 0, received 0 after our fin 0
+            99 b closed, then closed: active timed_out by 42/curl, fin_wait1 99, fin 1000, sent 0, received 0 after our fin 0
+            99 c closed, then closed: simultaneous timed_out by 42/curl, fin_wait1 1, closing 98, fin 1000, peer's fin 4294967295, sent 0, received 0 after our fin 0
+            99 d closed, then closed: passive timed_out by 43/srv, close_wait 1, last_ack 98, fin 1000, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            99 e closed, then closed: none timed_out, sent 0, received 0
+        "#]],
+    );
+}
+
+/// The reset is sent before the socket closes; a soft error changes nothing.
+#[test]
+fn keepalive_times_out() {
+    check(
+        "\
+        7.0 a sent 1 active reason=15
+        7.0 a 1>7 err=timeout
+        8.0 b sent 1 active reason=15
+        8.0 b 1>7 err=113
+        9.0 c 1>8 rcv=1
+        9.9 c sent 8 active reason=15
+        9.9 c 8>7 err=timeout
+        ",
+        expect![[r#"
+            7 a established > close
+            7 a closed, then closed: none timed_out, sent 0, received 0, reset sent for reason 15
+            8 b established > close
+            8 b closed, then closed: none timed_out, sent 0, received 0, reset sent for reason 15
+            9 c established > close_wait
+            9.9 c close_wait > close after 0.9
+            9.9 c closed, then closed: passive timed_out, close_wait 0.9, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset sent for reason 15
+        "#]],
+    );
+}
+
+/// ss -K: a reset first, and the process at hand is not the closer.
+#[test]
+fn killed_by_an_operator() {
+    check(
+        "\
+        1.0 a sent 1 active reason=14
+        1.0 a 1>7 err=aborted by=99/ss
+        2.0 b 1>4 by=42/curl write=1000
+        2.1 b 4>5 write=1001
+        2.2 b sent 5 active
+        2.2 b 5>7 err=aborted by=99/ss write=1001
+        3.0 c 1>8 rcv=1
+        3.1 c 8>9 by=43/srv write=1000
+        3.2 c 9>7 err=aborted by=99/ss write=1001 una=1000
+        ",
+        expect![[r#"
+            1 a established > close by 99/ss
+            1 a closed, then closed: none killed, sent 0, received 0, reset sent for reason 14
+            2 b established > fin_wait1 by 42/curl
+            2.1 b fin_wait1 > fin_wait2 after 0.1
+            2.2 b fin_wait2 > close after 0.1 by 99/ss
+            2.2 b closed, then closed: active killed by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0, received 0 after our fin 0, reset sent
+            3 c established > close_wait
+            3.1 c close_wait > last_ack after 0.1 by 43/srv
+            3.2 c last_ack > close after 0.1 by 99/ss
+            3.2 c closed, then closed: passive killed by 43/srv, close_wait 0.1, last_ack 0.1, fin 1000, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+        "#]],
+    );
+}
+
+/// The namespace dies, memory runs out, a socket is under repair.
+#[test]
+fn end_without_a_sign_is_not_explained() {
+    check(
+        "\
+        1.0 a 1>7
+        2.0 b 1>8 rcv=1
+        2.1 b 8>7
+        ",
+        expect![[r#"
+            1 a established > close
+            1 a closed, then closed: none ?, sent 0, received 0
+            2 b established > close_wait
+            2.1 b close_wait > close after 0.1
+            2.1 b closed, then closed: passive ?, close_wait 0.1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+        "#]],
+    );
+}
+
+// What is no close, and what is seen from its middle on.
+
+/// Failed attempts, listeners and openings are changes of state, and no more.
+#[test]
+fn not_a_close() {
+    check(
+        "\
+        0.0 a 7>2 by=42/curl
+        1.0 a 2>7 err=111
+        2.0 b 7>10 by=43/srv
+        3.0 b 10>7 by=43/srv
+        4.0 c 10>3
+        4.1 c received 3
+        4.1 c 3>7
+        5.0 d 7>2 by=42/curl
+        5.1 d 2>1
+        ",
+        expect![[r#"
+            0 a close > syn_sent by 42/curl
+            1 a syn_sent > close
+            2 b close > listen by 43/srv
+            3 b listen > close by 43/srv
+            4 c listen > syn_recv
+            4.1 c syn_recv > close
+            5 d close > syn_sent by 42/curl
+            5.1 d syn_sent > established
+        "#]],
+    );
+}
+
+/// What came before is not known, and not made up.
+#[test]
+fn first_seen_midway() {
+    check(
+        "\
+        0.0 a 4>5 write=1001 in=10
+        0.5 a start tw rcv=501
+        0.5 a 5>7 write=1001 in=11 rcv=501 rx=500
+        0.0 b 8>9 by=43/srv write=1000 rcv=501
+        0.1 b 9>7 write=1001 rcv=501 rx=500
+        0.0 c 9>7 write=1001 rcv=501 rx=500
+        0.0 d 11>7 write=1001 rcv=501 rx=500
+        0.0 e 8>7 err=reset rcv=501 rx=500
+        ",
+        expect![[r#"
+            0 a fin_wait1 > fin_wait2
+            0 b close_wait > last_ack by 43/srv
+            0 c last_ack > close
+            0 d closing > close
+            0 e close_wait > close
+            0 c closed, then closed: passive graceful, last_ack ?, peer's fin 500, sent 0, received 499
+            0 d closed, then refused: simultaneous graceful, closing ?, peer's fin 500, sent 0, received 499
+            0 e closed, then closed: passive reset_received, close_wait ?, peer's fin 500, sent 0, received 499, reset received
+            0.1 b last_ack > close after 0.1
+            0.1 b closed, then closed: passive graceful by 43/srv, close_wait ?, last_ack 0.1, fin 1000 ack 1001, peer's fin 500, sent 0, received 499
+            0.5 minisock began in time_wait for 60 + 2.056
+            0.5 a fin_wait2 > close after 0.5
+            0.5 a closed, then time_wait: active graceful in 4, fin_wait1 ?, fin_wait2 0.5, fin ? ack 1001, peer's fin 500, sent 0, received 499
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// The socket and its minisock still belong together, whether or not they say so by cookie.
+#[test]
+fn first_seen_as_its_minisock_begins() {
+    check(
+        "\
+        0.0 a start tw rcv=501
+        0.000002 a 5>7 write=1001 rcv=501 rx=500
+        0.000003 b start fw2 cookie=0
+        0.000005 b 5>7 write=1001 rcv=500 rx=499
+        61.0 a cancel expiry
+        61.0 a expire
+        61.5 b cancel expiry cookie=0
+        61.5 b expire cookie=0
+        ",
+        expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            0.000002 a fin_wait2 > close
+            0.000003 minisock began in fin_wait2 for 60 + 2.056
+            0.000005 b fin_wait2 > close
+            0.000002 a closed, then time_wait: active graceful, fin_wait2 ?, peer's fin 500, sent 0, received 499
+            0.000005 b closed, then fin_wait2: active graceful, fin_wait2 ?, sent 0, received 499
+            61 a minisock ended, expired: began in time_wait, minisock 61, fin_wait2 ?, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
+                active graceful, fin_wait2 ?, peer's fin 500, sent 0, received 499
+            61.5 b minisock ended, fin_wait2_timeout: began in fin_wait2, minisock 61.499997, fin_wait2 ?
+                active graceful, fin_wait2 ?, sent 0, received 499
+        "#]],
+    );
+}
+
+/// Where minisocks are not seen, nobody can say whether one was refused, nor how long FIN-WAIT-2 takes.
+#[test]
+fn without_sight_of_minisocks() {
+    check_with(
+        Tracker::new(LIMITS, WAIT, false),
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.1 a 5>7 write=1001
+        0.0 b 1>4 by=42/curl write=1000
+        0.1 b 4>11 write=1001 rcv=501
+        0.2 b 11>7 write=1001 rcv=501
+        0.0 c 1>8 rcv=501
+        0.1 c 8>9 by=43/srv write=1000
+        0.2 c 9>7 write=1001 rcv=501
+        0.0 d 1>4 by=42/curl write=1000
+        0.1 d 4>5 write=1001
+        0.2 d received 5
+        0.2 d 5>7 err=reset write=1001
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0 b established > fin_wait1 by 42/curl
+            0 c established > close_wait
+            0 d established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 a fin_wait2 > close after 0
+            0.1 b fin_wait1 > closing after 0.1
+            0.1 c close_wait > last_ack after 0.1 by 43/srv
+            0.1 d fin_wait1 > fin_wait2 after 0.1
+            0.1 a closed, then ?: active graceful by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            0.2 b closing > close after 0.1
+            0.2 c last_ack > close after 0.1
+            0.2 d fin_wait2 > close after 0.1
+            0.2 b closed, then ?: simultaneous graceful by 42/curl, fin_wait1 0.1, closing 0.1, fin 1000 ack 1001, peer's fin 500, sent 0, received 0 after our fin 0
+            0.2 c closed, then closed: passive graceful in 3 by 43/srv, close_wait 0.1, last_ack 0.1, fin 1000 ack 1001, peer's fin 500, sent 0 after peer's fin 0, received 0
+            0.2 d closed, then closed: active reset_received by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0, received 0 after our fin 0, reset received
+        "#]],
+    );
+}

@@ -1,0 +1,410 @@
+//! Lives of connections as the kernel leads them, made up at random together with what is to be said of them.
+
+use std::{net::Ipv4Addr, time::Duration};
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::notation::WAIT;
+use crate::{
+    event::{
+        CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, ResetSent, SocketError,
+        StateChange, TcpState,
+    },
+    lifecycle::observation::{EndCause, Manner, Role, Then},
+};
+
+const MICROSECOND: u64 = 1_000;
+const MILLISECOND: u64 = 1_000 * MICROSECOND;
+const SECOND: u64 = 1_000 * MILLISECOND;
+
+/// A life of one connection: what is seen of it, and what is to be said of it.
+#[derive(Clone, Debug)]
+pub(super) struct Life {
+    pub(super) events: Vec<Event>,
+    pub(super) id: ConnectionId,
+    pub(super) role: Role,
+    pub(super) manner: Manner,
+    pub(super) then: Then,
+    /// Closing states of the full socket, each with its end but for one that goes on in the minisock.
+    pub(super) states: Vec<(TcpState, Option<Duration>)>,
+    pub(super) fin_retransmits: u32,
+    pub(super) minisock: Option<MinisockLife>,
+}
+
+/// What is to be said of a minisock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MinisockLife {
+    pub(super) cause: EndCause,
+    pub(super) lasts: Duration,
+    /// From the true beginning of TIME-WAIT, and from the last restart.
+    pub(super) time_wait: Option<(Duration, Duration)>,
+    /// Restarts that leave a trace, and all of them.
+    pub(super) restarts: (u32, u32),
+}
+
+/// Several lives at once, their events in the order of their times, no two of which are the same.
+pub(super) fn lives() -> impl Strategy<Value = Vec<Life>> {
+    vec(plan(), 1..12).prop_map(|plans| {
+        (0..).zip(plans).map(|(number, plan)| Writer::new(number, &plan).write(&plan)).collect()
+    })
+}
+
+/// The events of several lives in the order of their times.
+pub(super) fn in_order(lives: &[Life]) -> Vec<Event> {
+    let mut events: Vec<Event> = lives.iter().flat_map(|life| &life.events).copied().collect();
+    events.sort_by_key(|event| event.at);
+    events
+}
+
+/// How a life is to go.
+#[derive(Clone, Debug)]
+struct Plan {
+    begins: u64,
+    /// The state it ends from, and how.
+    state: TcpState,
+    ending: Ending,
+    /// Time in each state, used in turn.
+    dwells: Vec<u64>,
+    retransmits: u32,
+    closed_again: bool,
+    minisock: MinisockPlan,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    Orderly,
+    Refused,
+    ResetReceived,
+    Aborted,
+    KeepaliveTimedOut,
+    TimedOut { soft_error: bool },
+    Killed,
+    DataAfterClose,
+}
+
+#[derive(Clone, Debug)]
+struct MinisockPlan {
+    in_fin_wait2: bool,
+    /// Whether its flip leaves a trace, if it flips; and so for each restart.
+    flip: Option<bool>,
+    restarts: Vec<bool>,
+    pauses: Vec<u64>,
+    end: CancelSite,
+}
+
+fn plan() -> impl Strategy<Value = Plan> {
+    let pauses = vec(50 * MILLISECOND..3 * SECOND, 5);
+    let ends = select(vec![
+        CancelSite::Expiry,
+        CancelSite::Connect,
+        CancelSite::Receive,
+        CancelSite::Reset,
+        CancelSite::Purge,
+        CancelSite::Abort,
+    ]);
+    let minisock = (any::<bool>(), option::of(any::<bool>()), vec(any::<bool>(), 0..4), pauses, ends).prop_map(
+        |(in_fin_wait2, flip, restarts, pauses, end)| MinisockPlan {
+            in_fin_wait2,
+            flip,
+            restarts,
+            pauses,
+            end,
+        },
+    );
+    let dwells = vec(MICROSECOND..5 * SECOND, 3);
+    (0..5 * SECOND, select(endings()), dwells, 0..4_u32, any::<bool>(), minisock).prop_map(
+        |(begins, (state, ending), dwells, retransmits, closed_again, minisock)| Plan {
+            begins,
+            state,
+            ending,
+            dwells,
+            retransmits,
+            closed_again,
+            minisock,
+        },
+    )
+}
+
+/// Every way to end, with each state it is possible in.
+fn endings() -> Vec<(TcpState, Ending)> {
+    use TcpState::{CloseWait, Closing, Established, FinWait1, FinWait2, LastAck};
+    let everywhere = [Established, FinWait1, FinWait2, Closing, CloseWait, LastAck];
+    let possible: [(Ending, &[TcpState]); 9] = [
+        (Ending::Orderly, &[FinWait2, Closing, LastAck]),
+        (Ending::Refused, &[FinWait2, Closing]),
+        (Ending::ResetReceived, &everywhere),
+        (Ending::Aborted, &[Established, FinWait1, FinWait2, CloseWait]),
+        (Ending::KeepaliveTimedOut, &[Established, CloseWait, FinWait2]),
+        (Ending::TimedOut { soft_error: false }, &[Established, FinWait1, Closing, CloseWait, LastAck]),
+        (Ending::TimedOut { soft_error: true }, &[Established, FinWait1, Closing, CloseWait, LastAck]),
+        (Ending::Killed, &everywhere),
+        (Ending::DataAfterClose, &[FinWait1, FinWait2]),
+    ];
+    possible.iter().flat_map(|&(ending, states)| states.iter().map(move |&state| (state, ending))).collect()
+}
+
+/// The states from ESTABLISHED on.
+const fn way_to(state: TcpState) -> &'static [TcpState] {
+    match state {
+        TcpState::FinWait1 => &[TcpState::FinWait1],
+        TcpState::FinWait2 => &[TcpState::FinWait1, TcpState::FinWait2],
+        TcpState::Closing => &[TcpState::FinWait1, TcpState::Closing],
+        TcpState::CloseWait => &[TcpState::CloseWait],
+        TcpState::LastAck => &[TcpState::CloseWait, TcpState::LastAck],
+        _ => &[],
+    }
+}
+
+/// Writes the events of a life, one after the other.
+struct Writer {
+    id: ConnectionId,
+    pair: Pair,
+    now: u64,
+    events: Vec<Event>,
+    /// Substate and nominal end of the minisock's timer.
+    timer: (TcpState, u64),
+}
+
+impl Writer {
+    /// Its moments differ from those of every other life: all are its number past a microsecond.
+    fn new(number: u16, plan: &Plan) -> Self {
+        let address = |last| Ipv4Addr::new(10, 0, 0, last);
+        Self {
+            id: ConnectionId { netns: 1, cookie: u64::from(number) + 1 },
+            pair: Pair { local: (address(1), 1000 + number).into(), remote: (address(2), 80).into() },
+            // Long after boot, so that a minisock may be older than what was seen.
+            now: 1000 * SECOND + plan.begins / MICROSECOND * MICROSECOND + u64::from(number),
+            events: Vec::new(),
+            timer: (TcpState::TimeWait, 0),
+        }
+    }
+
+    fn wait(&mut self, nanoseconds: u64) {
+        self.now += nanoseconds.div_ceil(MICROSECOND) * MICROSECOND;
+    }
+
+    fn see(&mut self, kind: EventKind) {
+        self.events.push(Event { at: Monotonic::from_nanos(self.now), id: self.id, kind });
+        self.wait(MICROSECOND);
+    }
+
+    fn change(&mut self, from: TcpState, to: TcpState, error: SocketError, acknowledged: bool) {
+        let write_seq = 1000 + u32::from(from != TcpState::Established && from != TcpState::CloseWait);
+        self.see(EventKind::StateChange(StateChange {
+            pair: self.pair,
+            from,
+            to,
+            error,
+            uid: 0,
+            process: None,
+            write_seq,
+            snd_nxt: write_seq,
+            snd_una: if acknowledged { write_seq } else { 1000 },
+            rcv_nxt: 500,
+            segs_in: 0,
+            segs_out: 0,
+            bytes_sent: 0,
+            bytes_received: 499,
+        }));
+    }
+
+    fn write(mut self, plan: &Plan) -> Life {
+        let mut states = Vec::new();
+        let mut state = TcpState::Established;
+        let mut fin_retransmits = 0;
+        for (&next, &dwell) in way_to(plan.state).iter().zip(&plan.dwells) {
+            let entered = self.now;
+            self.change(state, next, SocketError::None, true);
+            if matches!(next, TcpState::FinWait1 | TcpState::LastAck) {
+                for _ in 0..plan.retransmits {
+                    self.see(EventKind::FinRetransmitted(next));
+                    fin_retransmits += 1;
+                }
+            }
+            if plan.closed_again && next != TcpState::CloseWait {
+                self.change(next, next, SocketError::None, true);
+            }
+            self.wait(dwell);
+            states.push((next, entered));
+            state = next;
+        }
+        let replaced = self.end(state, plan);
+        let left = states.iter().skip(1).map(|&(_, entered)| entered).chain([replaced.closed]);
+        let states = states.iter().zip(left).map(|(&(state, entered), left)| {
+            let goes_on = state == TcpState::FinWait2 && replaced.then == Then::FinWait2;
+            (state, (!goes_on).then(|| Duration::from_nanos(left - entered)))
+        });
+        Life {
+            id: self.id,
+            role: match plan.state {
+                TcpState::FinWait1 | TcpState::FinWait2 => Role::Active,
+                TcpState::CloseWait | TcpState::LastAck => Role::Passive,
+                TcpState::Closing => Role::Simultaneous,
+                _ => Role::None,
+            },
+            manner: match plan.ending {
+                Ending::Orderly | Ending::Refused => Manner::Graceful,
+                Ending::ResetReceived => Manner::ResetReceived,
+                Ending::Aborted | Ending::DataAfterClose => Manner::ResetSent,
+                Ending::KeepaliveTimedOut | Ending::TimedOut { .. } => Manner::TimedOut,
+                Ending::Killed => Manner::Killed,
+            },
+            then: replaced.then,
+            states: states.collect(),
+            fin_retransmits,
+            minisock: replaced.minisock,
+            events: self.events,
+        }
+    }
+
+    /// The full socket ends, from this state.
+    fn end(&mut self, from: TcpState, plan: &Plan) -> Replaced {
+        let close = |writer: &mut Self, error, acknowledged| {
+            let closed = writer.now;
+            writer.change(from, TcpState::Close, error, acknowledged);
+            Replaced { closed, then: Then::Closed, minisock: None }
+        };
+        let sent = |state, active| EventKind::ResetSent(ResetSent { state, active, reason: None });
+        match plan.ending {
+            Ending::Orderly if from == TcpState::LastAck => close(self, SocketError::None, true),
+            Ending::Orderly => self.replace(from, &plan.minisock),
+            Ending::Refused => Replaced { then: Then::Refused, ..close(self, SocketError::None, true) },
+            Ending::ResetReceived => {
+                self.see(EventKind::ResetReceived(from));
+                close(self, SocketError::Reset, false)
+            }
+            Ending::Aborted => {
+                let replaced = close(self, SocketError::None, false);
+                self.see(sent(TcpState::Close, true));
+                replaced
+            }
+            Ending::KeepaliveTimedOut => {
+                self.see(sent(from, true));
+                close(self, SocketError::TimedOut, false)
+            }
+            Ending::TimedOut { soft_error: true } => close(self, SocketError::Other(113), false),
+            Ending::TimedOut { soft_error: false } => close(self, SocketError::TimedOut, false),
+            Ending::Killed => {
+                self.see(sent(from, true));
+                close(self, SocketError::Aborted, false)
+            }
+            Ending::DataAfterClose => {
+                self.see(EventKind::ResetReceived(from));
+                let replaced = close(self, SocketError::Reset, false);
+                self.see(sent(TcpState::Close, false));
+                replaced
+            }
+        }
+    }
+
+    /// A minisock takes its place.
+    fn replace(&mut self, from: TcpState, plan: &MinisockPlan) -> Replaced {
+        let in_fin_wait2 = plan.in_fin_wait2 && from == TcpState::FinWait2;
+        let (substate, then) = if in_fin_wait2 {
+            (TcpState::FinWait2, Then::FinWait2)
+        } else {
+            (TcpState::TimeWait, Then::TimeWait)
+        };
+        let began = self.now;
+        self.set(substate);
+        self.see(EventKind::TimerStarted(self.timer()));
+        let closed = self.now;
+        self.change(from, TcpState::Close, SocketError::None, true);
+
+        let mut pauses = plan.pauses.iter().copied();
+        let mut entered = (!in_fin_wait2).then_some(began);
+        if in_fin_wait2 && let Some(leaves_trace) = plan.flip {
+            self.wait(pauses.next().unwrap_or_default());
+            entered = Some(self.restart(leaves_trace));
+        }
+        let mut last_start = entered;
+        let (mut seen, mut all) = (0, 0);
+        if entered.is_some() {
+            for (&leaves_trace, pause) in plan.restarts.iter().zip(pauses.by_ref()) {
+                self.wait(pause);
+                last_start = Some(self.restart(leaves_trace));
+                seen += u32::from(leaves_trace);
+                all += 1;
+            }
+        }
+        self.wait(pauses.next().unwrap_or(SECOND));
+        let (ended, cause) = self.end_minisock(plan.end);
+        let since = |start: u64| Duration::from_nanos(ended - start);
+        Replaced {
+            closed,
+            then,
+            minisock: Some(MinisockLife {
+                cause,
+                lasts: since(began),
+                time_wait: entered.zip(last_start).map(|(entered, last)| (since(entered), since(last))),
+                restarts: (seen, all),
+            }),
+        }
+    }
+
+    /// Sets its timer to run for as long as it takes, now.
+    fn set(&mut self, substate: TcpState) {
+        let wait = u64::try_from(WAIT.nominal.as_nanos()).expect("a minute");
+        self.timer = (substate, self.now + wait);
+    }
+
+    /// Its timer, now.
+    fn timer(&self) -> MinisockTimer {
+        let (substate, nominal_end) = self.timer;
+        MinisockTimer {
+            pair: self.pair,
+            minisock: 0xf000 + self.id.cookie * 0x100,
+            substate,
+            remaining: nominal_end.cast_signed() - self.now.cast_signed(),
+            slack: WAIT.slack,
+            rcv_nxt: 501,
+        }
+    }
+
+    /// TIME-WAIT begins, again or by a flip; when that was.
+    fn restart(&mut self, leaves_trace: bool) -> u64 {
+        if leaves_trace {
+            self.timer.0 = TcpState::TimeWait;
+            self.see(EventKind::TimerCancelled(self.timer(), CancelSite::Restart));
+        }
+        self.set(TcpState::TimeWait);
+        let restarted = self.now;
+        if leaves_trace {
+            self.see(EventKind::TimerStarted(self.timer()));
+        }
+        restarted
+    }
+
+    fn end_minisock(&mut self, site: CancelSite) -> (u64, EndCause) {
+        let flipped = self.timer.0 == TcpState::TimeWait;
+        if site == CancelSite::Expiry {
+            self.now = self.now.max(self.timer.1 / MICROSECOND * MICROSECOND + self.now % MICROSECOND);
+            self.wait(SECOND);
+        }
+        self.see(EventKind::TimerCancelled(self.timer(), site));
+        let cause = match (site, flipped) {
+            (CancelSite::Connect, _) => EndCause::Reused,
+            (CancelSite::Receive, true) => EndCause::Recycled,
+            (CancelSite::Receive, false) => EndCause::ResetByUs,
+            (CancelSite::Reset, true) => EndCause::Assassinated,
+            (CancelSite::Reset, false) => EndCause::ResetInFinWait2,
+            (CancelSite::Purge, _) => EndCause::Purged,
+            (CancelSite::Abort, _) => EndCause::Killed,
+            (_, true) => EndCause::Expired,
+            (_, false) => EndCause::FinWait2Timeout,
+        };
+        let mut ended = self.now - MICROSECOND;
+        if site == CancelSite::Expiry {
+            ended = self.now;
+            self.see(EventKind::TimerExpired(self.timer()));
+        }
+        (ended, cause)
+    }
+}
+
+/// How a full socket was replaced, and when.
+struct Replaced {
+    closed: u64,
+    then: Then,
+    minisock: Option<MinisockLife>,
+}

@@ -1,0 +1,580 @@
+//! What is lost, late, too much, or mistaken for another.
+
+use expect_test::expect;
+
+use super::notation::{LIMITS, WAIT, check, check_with, events, tracker};
+use crate::lifecycle::{Limits, Observation, Sequencer, Tracker};
+
+/// One cookie, two lives, the second before the first has settled; its resets are its own.
+#[test]
+fn socket_is_connected_anew() {
+    check(
+        "\
+        0.0 a 1>7 by=42/curl
+        0.00001 a sent 7 active reason=14
+        0.001 a 7>2 by=42/curl
+        0.002 a 2>1
+        0.003 a received 1
+        0.003 a 1>7 err=reset
+        0.01 a 1>8 rcv=1
+        0.02 a received 8
+        0.02 a 8>7 err=reset
+        ",
+        expect![[r#"
+            0 a established > close by 42/curl
+            0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
+            0.001 a close > syn_sent by 42/curl
+            0.002 a syn_sent > established
+            0.003 a established > close
+            0.003 a closed, then closed: none reset_received, sent 0, received 0, reset received
+            0.01 a established > close_wait
+            0.02 a close_wait > close after 0.01
+            0.02 a closed, then closed: passive reset_received, close_wait 0.01, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset received
+        "#]],
+    );
+}
+
+/// Openings are not always told: a sign of life is enough.
+#[test]
+fn socket_is_connected_anew_unseen() {
+    check(
+        "\
+        0.0 a 1>7 by=42/curl
+        0.00001 a sent 7 active reason=14
+        0.003 a received 1
+        0.003 a 1>7 err=reset
+        ",
+        expect![[r#"
+            0 a established > close by 42/curl
+            0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
+            0.003 a established > close
+            0.003 a closed, then closed: none reset_received, sent 0, received 0, reset received
+        "#]],
+    );
+}
+
+/// A socket that was half-closed, disconnected and connected anew leaves two, alive at once.
+#[test]
+fn two_minisocks_of_one_cookie() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.5 a start tw rcv=501
+        0.500002 a 5>7 write=1001 rcv=501 rx=500
+        1.0 a 1>4 by=42/curl write=5000
+        1.1 a 4>5 write=5001
+        1.5 a start tw at=second rcv=801
+        1.500002 a 5>7 write=5001 rcv=801 rx=800
+        2.0 a cancel connect at=second rcv=801
+        61.0 a cancel expiry rcv=501
+        61.0 a expire rcv=501
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.5 minisock began in time_wait for 60 + 2.056
+            0.500002 a fin_wait2 > close after 0.400002
+            0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
+            1 a established > fin_wait1 by 42/curl
+            1.1 a fin_wait1 > fin_wait2 after 0.1
+            1.5 minisock began in time_wait for 60 + 2.056
+            1.500002 a fin_wait2 > close after 0.400002
+            1.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 5000 ack 5001, peer's fin 800, sent 0, received 799 after our fin 799
+            2 a minisock ended, reused: began in time_wait, minisock 0.5, fin_wait2 0.4, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 800
+                active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 5000 ack 5001, peer's fin 800, sent 0, received 799 after our fin 799
+            61 a minisock ended, expired: began in time_wait, minisock 60.5, fin_wait2 0.4, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
+                active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
+        "#]],
+    );
+}
+
+/// The next minisock lies where the last one lay; how that ended was seen only in part, or not at all.
+#[test]
+fn minisock_address_is_used_again() {
+    check(
+        "\
+        0.0 a start tw
+        1.0 a cancel unknown
+        1.5 b start tw at=a
+        1.6 a (cancel connect)
+        2.0 b cancel connect at=a
+        3.0 c start tw
+        3.5 c (cancel connect)
+        4.0 d start fw2 at=c
+        5.0 d cancel connect at=c
+        6.0 e start tw
+        6.5 e (cancel connect)
+        7.0 f (start tw at=e)
+        8.0 f cancel connect at=e
+        ",
+        expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            1 a minisock ended, unknown: began in time_wait, minisock 1, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            1.5 minisock began in time_wait for 60 + 2.056
+            2 b minisock ended, reused: began in time_wait, minisock 0.5, fin_wait2 ?, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            3 minisock began in time_wait for 60 + 2.056
+            4 minisock began in fin_wait2 for 60 + 2.056
+            5 d minisock ended, reused: began in fin_wait2, minisock 1, fin_wait2 ?
+                nothing known before
+            6 minisock began in time_wait for 60 + 2.056
+            8 f minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            3 unmatched
+        "#]],
+    );
+}
+
+/// FIN-WAIT-2 is never restarted, so it cannot be the first one.
+#[test]
+fn second_minisock_of_one_cookie_at_the_same_address() {
+    check(
+        "\
+        0.0 a start fw2
+        1.0 a (cancel connect)
+        2.0 a start fw2
+        3.0 a cancel connect
+        ",
+        expect![[r#"
+            0 minisock began in fin_wait2 for 60 + 2.056
+            2 minisock began in fin_wait2 for 60 + 2.056
+            3 a minisock ended, reused: began in fin_wait2, minisock 1, fin_wait2 ?
+                nothing known before
+            2 unmatched
+        "#]],
+    );
+}
+
+/// The minisock tells that its socket closed; a next life tells it too.
+#[test]
+fn entry_into_close_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.1 a start fw2
+        0.1 a (5>7)
+        2.0 a cancel connect
+        3.0 b 1>4 by=42/curl write=1000
+        3.1 b 4>5 write=1001
+        3.1 b (5>7)
+        5.0 b 1>8 rcv=1
+        5.1 b received 8
+        5.1 b 8>7 err=reset
+        6.0 c 1>4 by=42/curl write=1000
+        6.1 c 4>5 write=1001
+        6.1 c start fw2
+        6.1 c (5>7)
+        7.0 c 1>7 by=42/curl
+        7.0 c sent 7 active
+        8.0 c cancel reset
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 minisock began in fin_wait2 for 60 + 2.056
+            2 a minisock ended, reused: began in fin_wait2, minisock 1.9, fin_wait2 1.9, gap
+                active graceful by 42/curl, fin_wait1 0.1, fin_wait2 1.9, fin 1000 ack 1001, gap
+            3 b established > fin_wait1 by 42/curl
+            3.1 b fin_wait1 > fin_wait2 after 0.1
+            5 b established > close_wait
+            5.1 b close_wait > close after 0.1
+            5.1 b closed, then closed: passive reset_received, close_wait 0.1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset received
+            6 c established > fin_wait1 by 42/curl
+            6.1 c fin_wait1 > fin_wait2 after 0.1
+            6.1 minisock began in fin_wait2 for 60 + 2.056
+            7 c established > close by 42/curl
+            7 c closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent
+            8 c minisock ended, reset_in_fin_wait2: began in fin_wait2, minisock 1.9, fin_wait2 1.9, gap
+                active graceful by 42/curl, fin_wait1 0.1, fin_wait2 1.9, fin 1000 ack 1001, gap
+            3 unmatched
+        "#]],
+    );
+}
+
+/// The time in a state whose entry nobody saw is not known.
+#[test]
+fn change_of_state_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a (4>5)
+        2.0 a start tw rcv=501
+        2.0 a 5>7 write=1001 rcv=501 rx=500
+        3.0 b 1>8 rcv=1
+        3.1 b (8>9)
+        3.2 b 9>7 write=1001
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            2 minisock began in time_wait for 60 + 2.056
+            2 a fin_wait2 > close
+            2 a closed, then time_wait: active graceful by 42/curl, fin_wait1 ?, fin_wait2 ?, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499, gap
+            3 b established > close_wait
+            3.2 b last_ack > close
+            3.2 b closed, then closed: passive graceful, close_wait ?, last_ack ?, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, gap
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// Without a word of the loss it looks refused; with one, nothing is claimed.
+#[test]
+fn start_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.5 a (start tw)
+        0.5 a 5>7 write=1001
+        61.0 a cancel expiry
+        61.0 a expire
+        100.0 b 1>4 by=42/curl write=1000
+        100.1 b 4>5 write=1001
+        100.5 b (start tw)
+        100.5 - gap
+        100.5 b 5>7 write=1001
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.5 a fin_wait2 > close after 0.4
+            0.5 a closed, then refused: active graceful by 42/curl, fin_wait1 0.1, fin_wait2 0.4, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            61 a minisock ended, expired: began in ?, minisock ?, fin_wait2 ?, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
+                nothing known before
+            100 b established > fin_wait1 by 42/curl
+            100.1 b fin_wait1 > fin_wait2 after 0.1
+            100.5 b fin_wait2 > close after 0.4
+            100.5 b closed, then ?: active graceful by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0, gap
+            1 unmatched
+        "#]],
+    );
+}
+
+/// Expiry tells enough; so does the start of a timer.
+#[test]
+fn cancel_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.1 a start fw2
+        0.100002 a 5>7 write=1001
+        3.0 a (cancel restart tw)
+        3.0 a start tw
+        9.0 a (cancel restart)
+        9.0 a start tw
+        70.5 a (cancel expiry)
+        70.5 a expire
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 minisock began in fin_wait2 for 60 + 2.056
+            0.100002 a fin_wait2 > close after 0.000002
+            0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            3 flipped
+            9 restarted
+            70.5 a minisock ended, expired: began in fin_wait2, minisock 70.4, fin_wait2 2.9, time_wait 67.5 (61.5 since last restart of 60 + 2.056, 1 restarts, inferred, nominal), peer's fin 0
+                active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+        "#]],
+    );
+}
+
+/// A timer cancelled to be restarted was restarted: the minisock lives on, and its timer tells since when.
+#[test]
+fn start_after_a_cancel_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.1 a start fw2
+        0.100002 a 5>7 write=1001
+        3.0 a cancel restart tw
+        3.0 a (start tw)
+        64.0 a cancel expiry
+        64.0 a expire
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 minisock began in fin_wait2 for 60 + 2.056
+            0.100002 a fin_wait2 > close after 0.000002
+            0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            64 a minisock ended, expired: began in fin_wait2, minisock 63.9, fin_wait2 2.9, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0, gap
+                active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            1 unmatched
+        "#]],
+    );
+}
+
+/// The time was up, as it seems; nothing proves it.
+#[test]
+fn expiry_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.5 a start tw rcv=501
+        0.500002 a 5>7 write=1001 rcv=501 rx=500
+        61.0 a cancel expiry rcv=501
+        61.0 a (expire)
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.5 minisock began in time_wait for 60 + 2.056
+            0.500002 a fin_wait2 > close after 0.400002
+            0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
+            61 a minisock ended, unknown: began in time_wait, minisock 60.5, fin_wait2 0.4, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
+                active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
+        "#]],
+    );
+}
+
+/// The minisock stays until something makes room.
+#[test]
+fn whole_end_is_lost() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.5 a start tw rcv=501
+        0.500002 a 5>7 write=1001 rcv=501 rx=500
+        61.0 a (cancel expiry)
+        61.0 a (expire)
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.5 minisock began in time_wait for 60 + 2.056
+            0.500002 a fin_wait2 > close after 0.400002
+            0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
+            1 minisocks left
+        "#]],
+    );
+}
+
+/// And nothing else.
+#[test]
+fn gap_marks_what_lives_through_it() {
+    check(
+        "\
+        0.0 a 1>8 rcv=1
+        0.0 b start tw
+        1.0 - gap
+        2.0 c 1>8 rcv=1
+        2.0 d start tw
+        3.0 a 8>9 by=43/srv write=1000
+        3.1 a 9>7 write=1001
+        3.0 c 8>9 by=43/srv write=1000
+        3.1 c 9>7 write=1001
+        4.0 b cancel connect
+        4.0 d cancel connect
+        ",
+        expect![[r#"
+            0 a established > close_wait
+            0 minisock began in time_wait for 60 + 2.056
+            2 c established > close_wait
+            2 minisock began in time_wait for 60 + 2.056
+            3 a close_wait > last_ack after 3 by 43/srv
+            3 c close_wait > last_ack after 1 by 43/srv
+            3.1 a last_ack > close after 0.1
+            3.1 c last_ack > close after 0.1
+            3.1 a closed, then closed: passive graceful in 3 by 43/srv, close_wait 3, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, gap
+            3.1 c closed, then closed: passive graceful in 3 by 43/srv, close_wait 1, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            4 b minisock ended, reused: began in time_wait, minisock 4, fin_wait2 ?, time_wait 4 (4 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
+                nothing known before
+            4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+        "#]],
+    );
+}
+
+/// The one that was touched least recently makes room.
+#[test]
+fn eviction_is_counted() {
+    check_with(
+        Tracker::new(Limits { sockets: 2, minisocks: 2 }, WAIT, true),
+        "\
+        0.0 a 1>4 by=1/a
+        0.1 b 1>4 by=2/b
+        0.2 c 1>4 by=3/c
+        0.3 a 4>5
+        1.0 d start tw
+        1.1 e start tw
+        1.2 f start tw
+        2.0 d cancel connect
+        2.0 e cancel connect
+        2.0 f cancel connect
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 1/a
+            0.1 b established > fin_wait1 by 2/b
+            0.2 c established > fin_wait1 by 3/c
+            0.3 a fin_wait1 > fin_wait2
+            1 minisock began in time_wait for 60 + 2.056
+            1.1 minisock began in time_wait for 60 + 2.056
+            1.2 minisock began in time_wait for 60 + 2.056
+            2 d minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            2 e minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 0.9 (0.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            2 f minisock ended, reused: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            2 sockets left
+            2 sockets evicted
+            2 minisocks evicted
+            2 unmatched
+        "#]],
+    );
+}
+
+/// It sees no whole life, and says so.
+#[test]
+fn no_room_at_all() {
+    check_with(
+        Tracker::new(Limits { sockets: 0, minisocks: 0 }, WAIT, true),
+        "\
+        0.0 a 1>4 by=42/curl
+        0.1 a 4>5
+        0.1 a start fw2
+        0.1 a 5>7
+        9.0 a cancel connect
+        ",
+        expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2
+            0.1 minisock began in fin_wait2 for 60 + 2.056
+            0.1 a fin_wait2 > close
+            3 sockets evicted
+            2 minisocks evicted
+            1 unmatched
+        "#]],
+    );
+}
+
+/// Resets of sockets that nobody follows are kept a moment for their change of state, and no longer.
+#[test]
+fn signs_of_strangers() {
+    check(
+        "\
+        0.0 a received 1
+        5.0 a 1>8 rcv=1
+        5.1 a 8>9 by=43/srv write=1000
+        5.2 a 9>7 write=1001
+        6.0 b again 4
+        7.0 c sent 10
+        8.0 d sent 7
+        ",
+        expect![[r#"
+            5 a established > close_wait
+            5.1 a close_wait > last_ack after 0.1 by 43/srv
+            5.2 a last_ack > close after 0.1
+            5.2 a closed, then closed: passive graceful in 3 by 43/srv, close_wait 0.1, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            fin retransmitted in fin_wait1
+            1 unmatched
+        "#]],
+    );
+}
+
+const TWO_CPUS: &str = "\
+    0.000000 a 1>4 by=42/curl write=1000 in=9
+    0.000100 a 4>5 write=1001 in=10
+    0.000101 a start fw2
+    0.000103 a 5>7 write=1001 in=10
+    0.000110 b 1>8 rcv=501 rx=500
+    0.000120 b 8>9 by=7/nginx write=500 rcv=501 rx=500
+    0.000140 b 9>7 write=501 rcv=501 rx=500
+    3.000000 a cancel restart tw
+    3.000001 a start tw
+    64.00000 a cancel expiry
+    64.00001 a expire
+";
+
+/// Two CPUs hand over two halves of one close the wrong way round.
+#[test]
+fn pairs_out_of_order_are_put_into_order() {
+    let in_order = events(TWO_CPUS);
+    let mut expected = Vec::new();
+    let mut plain = tracker();
+    for event in &in_order {
+        plain.apply(event, &mut expected);
+    }
+    plain.finish(&mut expected);
+
+    let mut swapped = in_order;
+    for pair in swapped.chunks_mut(2) {
+        pair.reverse();
+    }
+    let (mut sequencer, mut tracker, mut out) = (Sequencer::default(), tracker(), Vec::new());
+    for pair in swapped.chunks(2) {
+        for event in pair {
+            sequencer.push(*event);
+        }
+        let certain = pair.iter().map(|event| event.at).max().expect("not empty");
+        sequencer.release(certain, |event| tracker.apply(event, &mut out));
+    }
+    sequencer.finish(|event| tracker.apply(event, &mut out));
+    tracker.finish(&mut out);
+    assert_eq!(out, expected);
+    assert_eq!(sequencer.late(), 0);
+}
+
+/// What is due is told when its time has come, and not by the next event alone.
+#[test]
+fn time_alone_settles() {
+    let (mut tracker, mut out) = (tracker(), Vec::new());
+    let mut advance_to = |tracker: &mut Tracker, now: &str| {
+        out.clear();
+        tracker.advance(events(&format!("{now} - received 1"))[0].at, &mut out);
+        out.iter()
+            .map(|told| matches!(told, Observation::Closed(_) | Observation::MinisockEnded(_)))
+            .collect::<Vec<_>>()
+    };
+    let mut ignored = Vec::new();
+    for event in events("1.0 a 1>7\n 1.0 b start tw\n 1.0 b cancel unknown") {
+        tracker.apply(&event, &mut ignored);
+    }
+    assert_eq!(advance_to(&mut tracker, "1.049"), Vec::<bool>::new());
+    assert_eq!(advance_to(&mut tracker, "1.05"), [true]);
+    assert_eq!(advance_to(&mut tracker, "1.999"), Vec::<bool>::new());
+    assert_eq!(advance_to(&mut tracker, "2.0"), [true]);
+}
+
+/// However many close within the time they take to settle, no more wait than fit.
+#[test]
+fn waiting_has_its_limit() {
+    let limits = Limits { sockets: 10, minisocks: 10 };
+    let (mut tracker, mut out) = (Tracker::new(limits, WAIT, true), Vec::new());
+    let restart = events("1.0 a start tw\n 1.0 a cancel unknown\n 1.0 a start tw\n 1.0 a 1>7");
+    for _ in 0..5000 {
+        for event in &restart {
+            tracker.apply(event, &mut out);
+        }
+        let (sockets, minisocks) = tracker.waiting();
+        assert!(sockets <= 1100 && minisocks <= 1100, "{sockets} and {minisocks} wait");
+    }
+    tracker.finish(&mut out);
+    assert_eq!(tracker.waiting(), (0, 0));
+    assert_eq!(tracker.stats().sockets, 0);
+}
+
+/// A gauge of every closing state.
+#[test]
+fn sockets_are_counted_by_state() {
+    use crate::event::TcpState::{CloseWait, Closing, FinWait1, FinWait2, LastAck};
+    let (mut tracker, mut out) = (tracker(), Vec::new());
+    let mut counts = |lines: &str| {
+        for event in events(lines) {
+            tracker.apply(&event, &mut out);
+        }
+        [FinWait1, FinWait2, Closing, CloseWait, LastAck].map(|state| tracker.sockets_in(state))
+    };
+    assert_eq!(counts("1.0 a 1>4\n 1.0 b 1>4\n 1.0 c 1>8"), [2, 0, 0, 1, 0]);
+    assert_eq!(counts("2.0 a 4>5\n 2.0 b 4>11\n 2.0 c 8>9"), [0, 1, 1, 0, 1]);
+    assert_eq!(counts("3.0 a 5>5\n 3.0 a 5>7\n 3.0 b 11>11\n 3.0 c 9>9"), [0, 0, 1, 0, 1]);
+    assert_eq!(counts("4.0 a 1>8\n 4.0 b 1>4\n 4.0 b 4>7 err=reset"), [0, 0, 0, 1, 1]);
+}

@@ -1,0 +1,481 @@
+//! Follows every closing connection: joins full sockets with the minisocks that replace them.
+
+use std::{collections::VecDeque, num::NonZeroUsize, time::Duration};
+
+use lru::LruCache;
+
+use crate::{
+    event::{
+        CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, ResetSent, StateChange,
+        TcpState,
+    },
+    lifecycle::{
+        close::Close,
+        minisock::{Cancelled, Minisock, Wait, cause_of},
+        observation::{EndCause, MinisockBegan, Observation, Transition},
+    },
+};
+
+/// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
+/// or softirq. A process may be preempted between the two, so they get far more time than that takes.
+const CLOSE_SETTLES: Duration = Duration::from_millis(50);
+
+/// A timer that was cancelled to expire, or to be restarted, does so at once. If nothing of the kind shows in
+/// this time, the event was lost, or kernel addresses are hidden and something else ended the minisock.
+const CANCEL_SETTLES: Duration = Duration::from_secs(1);
+
+/// A reset that comes before its change of state comes microseconds before.
+const RESET_SETTLES: Duration = Duration::from_secs(1);
+
+/// Room for what came first of two things that come microseconds apart: a reset before the change of state it
+/// leads to, a minisock before the entry into CLOSE of a socket that was not followed.
+const EARLY: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// Room to wait in beyond what the tables hold, for what is settled otherwise before its turn comes.
+const SPARE: usize = 1024;
+
+/// How many entries the tables may hold; the least recently touched one makes room, and is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Full sockets that close, some 500 bytes each.
+    pub sockets: usize,
+    /// Minisocks, some 600 bytes each.
+    pub minisocks: usize,
+}
+
+/// How the tables are doing. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Full sockets that close, now.
+    pub sockets: usize,
+    /// Minisocks, now.
+    pub minisocks: usize,
+    /// Full sockets forgotten because the table was full.
+    pub sockets_evicted: u64,
+    /// Minisocks forgotten because the table was full.
+    pub minisocks_evicted: u64,
+    /// Events that fit nothing known: their counterpart was lost, evicted, or before our time.
+    pub unmatched: u64,
+}
+
+/// Follows closing connections from events to observations.
+pub struct Tracker {
+    sees_minisocks: bool,
+    limits: Limits,
+    /// The TIME-WAIT this kernel gives, as last seen.
+    wait: Wait,
+    sockets: LruCache<ConnectionId, Close>,
+    /// Full sockets in each closing state, by its number.
+    sockets_in: [usize; TcpState::ALL.len() + 1],
+    /// By the minisock's kernel address, which is unique while it lives.
+    minisocks: LruCache<u64, Minisock>,
+    /// Sockets that entered CLOSE, in that order, until everything about it has come in.
+    settling: VecDeque<(Monotonic, ConnectionId)>,
+    /// Minisocks whose timer was cancelled, in that order, until it shows what for.
+    cancelled: VecDeque<(Monotonic, u64)>,
+    /// Minisocks that replace a socket nobody followed, by namespace and socket pair: when each began, and where.
+    /// The entry of the socket into CLOSE, its first event and its last, comes next.
+    unclaimed: LruCache<(u32, Pair), (Monotonic, u64)>,
+    /// Resets of sockets that are not followed yet.
+    early_resets: LruCache<ConnectionId, (Monotonic, EarlyReset)>,
+    stats: Stats,
+}
+
+impl Tracker {
+    /// An empty tracker; `wait` is what TIME-WAIT takes by the kernel's source, until one is seen to start.
+    /// Whether it is shown minisocks at all makes the difference between one that was refused and one unseen.
+    pub fn new(limits: Limits, wait: Wait, sees_minisocks: bool) -> Self {
+        Self {
+            sees_minisocks,
+            limits,
+            wait,
+            sockets: LruCache::unbounded(),
+            sockets_in: [0; TcpState::ALL.len() + 1],
+            minisocks: LruCache::unbounded(),
+            settling: VecDeque::new(),
+            cancelled: VecDeque::new(),
+            unclaimed: LruCache::new(EARLY),
+            early_resets: LruCache::new(EARLY),
+            stats: Stats::default(),
+        }
+    }
+
+    /// How the tables are doing.
+    pub fn stats(&self) -> Stats {
+        Stats { sockets: self.sockets.len(), minisocks: self.minisocks.len(), ..self.stats }
+    }
+
+    /// Full sockets now in a closing state.
+    pub fn sockets_in(&self, state: TcpState) -> usize {
+        self.sockets_in.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// An event, not earlier than any before it; what it means goes to the end of `out`.
+    pub fn apply(&mut self, event: &Event, out: &mut Vec<Observation>) {
+        self.advance(event.at, out);
+        match event.kind {
+            EventKind::StateChange(change) => self.state_change(event, &change, out),
+            EventKind::FinRetransmitted(state) => {
+                out.push(Observation::FinRetransmitted(state));
+                match self.sockets.get_mut(&event.id) {
+                    Some(close) => close.fin_retransmitted(),
+                    None => self.stats.unmatched += 1,
+                }
+            }
+            EventKind::ResetSent(reset) => self.reset(event, reset.state, EarlyReset::Sent(reset), out),
+            EventKind::ResetReceived(state) => self.reset(event, state, EarlyReset::Received, out),
+            EventKind::TimerStarted(timer) => self.timer_started(event, &timer, out),
+            EventKind::TimerCancelled(timer, site) => self.timer_cancelled(event, &timer, site, out),
+            EventKind::TimerExpired(timer) => self.timer_expired(event, &timer, out),
+        }
+    }
+
+    /// No event before `now` is missing: what was waiting for one is settled.
+    pub fn advance(&mut self, now: Monotonic, out: &mut Vec<Observation>) {
+        // What does not fit is settled before its time: nothing waits in numbers that no table holds.
+        let room = self.limits.sockets.saturating_add(SPARE);
+        while let Some(&(at, id)) = self.settling.front()
+            && (at + CLOSE_SETTLES <= now || self.settling.len() > room)
+        {
+            self.settling.pop_front();
+            self.settle_closed(id, at, out);
+        }
+        let room = self.limits.minisocks.saturating_add(SPARE);
+        while let Some(&(at, address)) = self.cancelled.front()
+            && (at + CANCEL_SETTLES <= now || self.cancelled.len() > room)
+        {
+            self.cancelled.pop_front();
+            self.settle_cancelled(address, at, out);
+        }
+    }
+
+    /// There will be no more events: everything that was waiting is settled.
+    pub fn finish(&mut self, out: &mut Vec<Observation>) {
+        self.advance(Monotonic::from_nanos(u64::MAX), out);
+        self.unclaimed.clear();
+        self.early_resets.clear();
+    }
+
+    /// Events were lost: whatever is being followed may lack some.
+    pub fn gap(&mut self) {
+        for (_, close) in &mut self.sockets {
+            close.mark_gap();
+        }
+        for (_, minisock) in &mut self.minisocks {
+            minisock.mark_gap();
+        }
+    }
+
+    fn state_change(&mut self, event: &Event, change: &StateChange, out: &mut Vec<Observation>) {
+        let Event { at, id, .. } = *event;
+        self.begin_new_life(id, change, out);
+        let followed = self.sockets.peek(&id);
+        let state_before = followed.map(Close::state);
+        out.push(Observation::Transition(Transition {
+            at,
+            id,
+            pair: change.pair,
+            from: change.from,
+            to: change.to,
+            dwell: followed
+                .filter(|close| close.state() == change.from && change.from != change.to)
+                .and_then(|close| close.dwell(at)),
+            process: change.process,
+            uid: change.uid,
+        }));
+        let belongs_to_a_close =
+            change.to.is_closing() || (change.to == TcpState::Close && may_end(change.from));
+        if !belongs_to_a_close {
+            return;
+        }
+        let claimed = self.claim_minisock(at, id, change);
+        let early_reset = self.early_resets.pop(&id).filter(|&(seen, _)| at.since(seen) < RESET_SETTLES);
+        let close = self.sockets.get_or_insert_mut(id, || Close::new(id, change));
+        if let Some((address, substate)) = claimed {
+            close.replaced_by(address, substate);
+        }
+        if let Some((_, reset)) = early_reset {
+            reset.apply(close);
+        }
+        close.change(at, change);
+        let (ended, state_now) = (close.ended().is_some(), close.closing_state());
+        self.count_state(state_before, state_now);
+        if ended {
+            self.settling.push_back((at, id));
+        }
+        if self.sockets.len() > self.limits.sockets
+            && let Some((_, evicted)) = self.sockets.pop_lru()
+        {
+            self.count_state(evicted.closing_state(), None);
+            self.stats.sockets_evicted += 1;
+        }
+    }
+
+    /// A socket that is connected anew, after it was disconnected, keeps its cookie: its last life is settled.
+    fn begin_new_life(&mut self, id: ConnectionId, change: &StateChange, out: &mut Vec<Observation>) {
+        match self.sockets.peek(&id).map(Close::ended) {
+            Some(Some(ended)) => self.settle_closed(id, ended, out),
+            // No state of a close leads back: the entry into CLOSE was lost.
+            Some(None) if !change.from.is_closing() => self.abandon(id),
+            _ => {}
+        }
+    }
+
+    /// The minisock that began a moment ago for the socket that now enters CLOSE, if the socket was not followed
+    /// then, or the minisock did not tell its cookie: where it lies, and the substate it began in.
+    fn claim_minisock(
+        &mut self,
+        at: Monotonic,
+        id: ConnectionId,
+        change: &StateChange,
+    ) -> Option<(u64, TcpState)> {
+        let goes_over =
+            matches!((change.from, change.to), (TcpState::FinWait2 | TcpState::Closing, TcpState::Close));
+        if !goes_over || self.unclaimed.is_empty() {
+            return None;
+        }
+        let (began, address) = self.unclaimed.pop(&(id.netns, change.pair))?;
+        let fin_wait2_since = self.sockets.peek(&id).and_then(Close::fin_wait2_since);
+        let minisock = self.minisocks.get_mut(&address)?;
+        let substate = minisock.began_as(began, id).filter(|_| at.since(began) < CLOSE_SETTLES)?;
+        minisock.replaces(id, fin_wait2_since);
+        Some((address, substate))
+    }
+
+    /// A reset. The first sign of an abort comes before the change of state it leads to, when the socket is not
+    /// followed yet: it is kept for that.
+    fn reset(&mut self, event: &Event, state: TcpState, reset: EarlyReset, out: &mut Vec<Observation>) {
+        let Event { at, id, .. } = *event;
+        match self.sockets.get_mut(&id) {
+            Some(close) if close.ended().is_none() || state == TcpState::Close => reset.apply(close),
+            followed => {
+                // A socket that ended and is alive was connected anew.
+                if let Some(ended) = followed.and_then(|close| close.ended()) {
+                    self.settle_closed(id, ended, out);
+                }
+                if may_end(state)
+                    && let Some((evicted, _)) = self.early_resets.push(id, (at, reset))
+                    && evicted != id
+                {
+                    self.stats.unmatched += 1;
+                }
+            }
+        }
+    }
+
+    fn timer_started(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
+        let Event { at, id, .. } = *event;
+        let address = timer.minisock;
+        if let Some(minisock) = self.minisocks.get_mut(&address) {
+            if minisock.is_restarted_by(id, timer) {
+                out.push(Observation::Restarted(minisock.restarted(at, timer)));
+                self.learn_wait(address);
+                return;
+            }
+            // Another minisock at the same address: the end of the last one was lost.
+            self.end(address, None, EndCause::Unknown, out);
+        }
+        let mut minisock = Minisock::begun(at, id, timer);
+        if let Some(close) = self.sockets.get_mut(&id) {
+            minisock.replaces(id, close.fin_wait2_since());
+            close.replaced_by(address, timer.substate);
+        } else if self.unclaimed.push((id.netns, timer.pair), (at, address)).is_some() {
+            self.stats.unmatched += 1;
+        }
+        self.keep(address, minisock);
+        self.learn_wait(address);
+        out.push(Observation::MinisockBegan(MinisockBegan {
+            at,
+            substate: timer.substate,
+            nominal: Duration::from_nanos(timer.remaining.max(0).unsigned_abs()),
+            slack: timer.slack,
+        }));
+    }
+
+    /// Remembers the TIME-WAIT this kernel gives, for minisocks whose own start leaves no trace.
+    fn learn_wait(&mut self, address: u64) {
+        if let Some(wait) = self.minisocks.peek(&address).and_then(Minisock::wait) {
+            self.wait = wait;
+        }
+    }
+
+    fn timer_cancelled(
+        &mut self,
+        event: &Event,
+        timer: &MinisockTimer,
+        site: CancelSite,
+        out: &mut Vec<Observation>,
+    ) {
+        let address = timer.minisock;
+        self.know(event, timer, out);
+        match cause_of(site, timer.substate) {
+            EndCause::Unknown => {
+                if let Some(minisock) = self.minisocks.get_mut(&address) {
+                    minisock.cancel(Cancelled { at: event.at, timer: *timer, site }, self.wait);
+                    self.cancelled.push_back((event.at, address));
+                }
+            }
+            cause => self.end(address, Some((event.at, timer)), cause, out),
+        }
+    }
+
+    fn timer_expired(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
+        self.know(event, timer, out);
+        let cause = match timer.substate {
+            TcpState::TimeWait => EndCause::Expired,
+            _ => EndCause::FinWait2Timeout,
+        };
+        self.end(timer.minisock, Some((event.at, timer)), cause, out);
+    }
+
+    /// Makes sure there is an entry for a minisock whose timer is seen: it may be older than we are.
+    fn know(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
+        let address = timer.minisock;
+        let known = self.minisocks.peek(&address).map(|minisock| minisock.is(event.id, timer));
+        if known == Some(true) {
+            return;
+        }
+        self.stats.unmatched += 1;
+        if known == Some(false) {
+            self.end(address, None, EndCause::Unknown, out);
+        }
+        self.keep(address, Minisock::seen_late(event.id, timer));
+    }
+
+    fn keep(&mut self, address: u64, minisock: Minisock) {
+        self.minisocks.put(address, minisock);
+        if self.minisocks.len() > self.limits.minisocks {
+            self.minisocks.pop_lru();
+            self.stats.minisocks_evicted += 1;
+        }
+    }
+
+    /// A minisock is over. `seen` is its timer at the end, if that was seen; if not, its last cancellation may do.
+    fn end(
+        &mut self,
+        address: u64,
+        seen: Option<(Monotonic, &MinisockTimer)>,
+        cause: EndCause,
+        out: &mut Vec<Observation>,
+    ) {
+        let Some(id) = self.minisocks.peek(&address).map(Minisock::id) else {
+            return;
+        };
+        // Its full socket may have closed only just now: that is told first, whatever has not settled.
+        if let Some(close) = self.sockets.peek(&id).filter(|close| close.minisock() == Some(address)) {
+            match close.ended() {
+                Some(ended) => self.settle_closed(id, ended, out),
+                // It entered CLOSE before its minisock could end: that event was lost.
+                None => self.abandon(id),
+            }
+        }
+        let Some(minisock) = self.minisocks.pop(&address) else {
+            return;
+        };
+        // A timer that was cancelled to be restarted did not end there.
+        let cancelled = minisock.cancelled().filter(|cancelled| cancelled.site != CancelSite::Restart);
+        let seen = seen.or_else(|| cancelled.as_ref().map(|cancelled| (cancelled.at, &cancelled.timer)));
+        match seen {
+            Some((at, timer)) => {
+                out.push(Observation::MinisockEnded(minisock.ended(at, timer, cause, self.wait)));
+            }
+            None => self.stats.unmatched += 1,
+        }
+    }
+
+    /// Everything about a socket that entered CLOSE then has come in. One that was settled before, or closed
+    /// again since, is left alone.
+    fn settle_closed(&mut self, id: ConnectionId, at: Monotonic, out: &mut Vec<Observation>) {
+        if self.sockets.peek(&id).and_then(Close::ended) != Some(at) {
+            return;
+        }
+        let Some(close) = self.sockets.pop(&id) else {
+            return;
+        };
+        if close.reset_was_not_received() {
+            out.push(Observation::ResetNotReceived);
+        }
+        if let Some(closed) = close.closed(self.sees_minisocks) {
+            if let Some(minisock) = self.minisock_of(id, &close) {
+                minisock.hand_over(closed.story);
+            }
+            out.push(Observation::Closed(closed));
+        }
+    }
+
+    /// The entry of a socket into CLOSE was lost.
+    fn abandon(&mut self, id: ConnectionId) {
+        let Some(mut close) = self.sockets.pop(&id) else {
+            return;
+        };
+        self.count_state(close.closing_state(), None);
+        self.stats.unmatched += 1;
+        close.mark_gap();
+        if let Some(minisock) = self.minisock_of(id, &close) {
+            minisock.hand_over(close.story());
+        }
+    }
+
+    /// The minisock that took the place of a full socket, if it is still there.
+    fn minisock_of(&mut self, id: ConnectionId, close: &Close) -> Option<&mut Minisock> {
+        self.minisocks.get_mut(&close.minisock()?).filter(|minisock| minisock.id() == id)
+    }
+
+    /// A timer was cancelled then, and nothing has shown what for.
+    fn settle_cancelled(&mut self, address: u64, at: Monotonic, out: &mut Vec<Observation>) {
+        let Some(minisock) = self.minisocks.get_mut(&address) else {
+            return;
+        };
+        match minisock.cancelled().filter(|cancelled| cancelled.at == at).map(|cancelled| cancelled.site) {
+            Some(CancelSite::Restart) => {
+                minisock.start_was_lost();
+                self.stats.unmatched += 1;
+            }
+            Some(_) => self.end(address, None, EndCause::Unknown, out),
+            None => {}
+        }
+    }
+
+    /// What waits to be settled: sockets, and minisocks.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.settling.len(), self.cancelled.len())
+    }
+
+    /// Full sockets that close and have not ended, counted one by one.
+    #[cfg(test)]
+    pub(super) fn closing(&self) -> usize {
+        self.sockets.iter().filter(|(_, close)| close.ended().is_none()).count()
+    }
+
+    /// A full socket left one closing state, if it was in one, and entered another, if it did.
+    const fn count_state(&mut self, left: Option<TcpState>, entered: Option<TcpState>) {
+        if let Some(state) = left {
+            self.sockets_in[state as usize] -= 1;
+        }
+        if let Some(state) = entered {
+            self.sockets_in[state as usize] += 1;
+        }
+    }
+}
+
+/// A reset that was seen before its socket was followed.
+#[derive(Clone, Copy, Debug)]
+enum EarlyReset {
+    Sent(ResetSent),
+    Received,
+}
+
+impl EarlyReset {
+    const fn apply(self, close: &mut Close) {
+        match self {
+            Self::Sent(reset) => close.reset_sent(reset),
+            Self::Received => close.reset_received(),
+        }
+    }
+}
+
+/// Whether leaving this state for CLOSE ends a connection: a listener or a failed attempt ends none.
+const fn may_end(state: TcpState) -> bool {
+    state.is_closing() || matches!(state, TcpState::Established)
+}

@@ -1,0 +1,220 @@
+//! What Prometheus sees. Nothing else names the prometheus crate.
+//!
+//! In: turns of the pipeline. Out: the text exposition. To add a metric, add it to [`catalogue`], feed it from
+//! [`Metrics::observe`] (what the core says) or [`Metrics::update`] (what the kernel side counts), and name it in
+//! docs/metrics.md.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use prometheus::{Encoder as _, TextEncoder};
+use tcp_close_abi::RecordKind;
+
+use crate::{
+    clock::Anchor,
+    event::TcpState,
+    kernel,
+    lifecycle::{
+        self, Observation,
+        observation::{Closed, MinisockEnded, Role, Then},
+    },
+    metrics::catalogue::Catalogue,
+    pipeline::Turn,
+    probe::HookReport,
+};
+
+mod catalogue;
+mod kernel_counts;
+
+/// All metrics of the daemon.
+pub struct Metrics {
+    catalogue: Catalogue,
+    counts: kernel_counts::KernelCounts,
+}
+
+impl Metrics {
+    /// Every metric, at zero wherever its labels are known beforehand.
+    pub fn new(
+        hooks: &[HookReport],
+        reset_reasons: BTreeMap<u32, String>,
+        tables: lifecycle::Limits,
+        wait: lifecycle::Wait,
+    ) -> Result<Self, prometheus::Error> {
+        let catalogue = Catalogue::new(&reset_reasons)?;
+        for report in hooks {
+            let rung = report.rung.map_or("none", |rung| rung.name());
+            catalogue.hook_info.with_label_values(&[report.hook.name(), rung, report.verdict.name()]).set(1);
+        }
+        catalogue.tracked_limit.with_label_values(&["sockets"]).set(as_gauge(tables.sockets as u64));
+        catalogue.tracked_limit.with_label_values(&["minisocks"]).set(as_gauge(tables.minisocks as u64));
+        catalogue.time_wait_nominal_seconds.set(wait.nominal.as_secs_f64());
+        catalogue.time_wait_slack_seconds.set(wait.slack.as_secs_f64());
+        Ok(Self { catalogue, counts: kernel_counts::KernelCounts::new(reset_reasons) })
+    }
+
+    /// Takes in a turn of the pipeline.
+    pub fn update(&mut self, turn: &Turn<'_>, anchor: &Anchor) {
+        for observation in turn.observations {
+            self.observe(observation);
+        }
+        self.counts.advance(&self.catalogue, turn.counters);
+        let stats = turn.stats();
+        self.catalogue.tracked.with_label_values(&["sockets"]).set(as_gauge(stats.sockets as u64));
+        self.catalogue.tracked.with_label_values(&["minisocks"]).set(as_gauge(stats.minisocks as u64));
+        raise(&self.catalogue.tracked_evicted_total.with_label_values(&["sockets"]), stats.sockets_evicted);
+        raise(
+            &self.catalogue.tracked_evicted_total.with_label_values(&["minisocks"]),
+            stats.minisocks_evicted,
+        );
+        let lost = &self.catalogue.events_lost_total;
+        raise(&lost.with_label_values(&["undecodable"]), turn.losses.undecodable);
+        raise(&lost.with_label_values(&["unmatched"]), stats.unmatched);
+        raise(&self.catalogue.events_late_total, turn.losses.late);
+        for state in catalogue::SOCKET_STATES {
+            self.catalogue
+                .sockets
+                .with_label_values(&[state.label()])
+                .set(as_gauge(turn.tracker.sockets_in(state) as u64));
+        }
+        if let Some(at) = turn.last_event {
+            self.catalogue.last_event_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
+        }
+    }
+
+    /// Takes in what changes only as fast as somebody looks: the kernel's limits, the programs' run times.
+    pub fn update_on_scrape(&mut self, turn: &Turn<'_>, limits: kernel::limits::Limits) {
+        let gauges = [
+            (&self.catalogue.time_wait_limit, limits.time_wait),
+            (&self.catalogue.orphans, limits.orphans_now),
+            (&self.catalogue.orphans_limit, limits.orphans),
+        ];
+        for (gauge, value) in gauges {
+            if let Some(value) = value {
+                gauge.set(as_gauge(value));
+            }
+        }
+        let mut missed = 0;
+        for stats in turn.probe.program_stats() {
+            let runs = self.catalogue.program_runs_total.with_label_values(&[&stats.program]);
+            raise(&runs, stats.runs);
+            let seconds = self.catalogue.program_seconds_total.with_label_values(&[&stats.program]);
+            seconds.inc_by((stats.run_time.as_secs_f64() - seconds.get()).max(0.0));
+            missed += stats.recursion_misses;
+        }
+        raise(&self.catalogue.events_lost_total.with_label_values(&["recursion"]), missed);
+    }
+
+    /// The text exposition, version 0.0.4.
+    pub fn exposition(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.catalogue.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// The media type of [`Self::exposition`].
+    pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
+
+    fn observe(&mut self, observation: &Observation) {
+        match observation {
+            Observation::Transition(transition) => {
+                if let Some(dwell) = transition.dwell.filter(|_| transition.from != TcpState::FinWait2) {
+                    self.state_seconds(transition.from, dwell);
+                }
+            }
+            // Counted by the kernel side, exactly.
+            Observation::FinRetransmitted(_) => {}
+            Observation::ResetNotReceived => self.counts.reset_not_received(),
+            Observation::Closed(closed) => self.closed(closed),
+            Observation::MinisockBegan(began) => {
+                self.catalogue.minisocks_created_total.with_label_values(&[began.substate.label()]).inc();
+                if began.substate == TcpState::TimeWait {
+                    self.catalogue.time_wait_started_total.inc();
+                    self.catalogue.time_wait_nominal_seconds.set(began.nominal.as_secs_f64());
+                    self.catalogue.time_wait_slack_seconds.set(began.slack.as_secs_f64());
+                }
+            }
+            Observation::Restarted(restarted) => {
+                if !restarted.flipped {
+                    self.catalogue.time_wait_restarts_total.with_label_values(&["inferred"]).inc();
+                }
+            }
+            Observation::MinisockEnded(ended) => self.minisock_ended(ended),
+        }
+    }
+
+    fn closed(&self, closed: &Closed) {
+        let story = &closed.story;
+        let manner = story.manner.map_or("unknown", |manner| manner.label());
+        self.catalogue.endpoints_closed_total.with_label_values(&[story.role.label(), manner]).inc();
+        if let Some(segments) = story.segments {
+            self.catalogue
+                .close_segments_total
+                .with_label_values(&[if segments == 3 { "3" } else { "4" }])
+                .inc();
+        }
+        let half_close = &self.catalogue.half_close_bytes_total;
+        half_close.with_label_values(&["received"]).inc_by(story.bytes.after_our_fin.unwrap_or(0));
+        half_close.with_label_values(&["sent"]).inc_by(story.bytes.after_peer_fin.unwrap_or(0));
+        // FIN-WAIT-2 is told once it is over, be that in the full socket or in the minisock.
+        if let Some(dwell) = story.states.dwell(TcpState::FinWait2) {
+            self.state_seconds(TcpState::FinWait2, dwell);
+        }
+        if closed.then == Some(Then::Refused) {
+            self.catalogue.time_wait_refused_total.inc();
+        }
+        debug_assert!(Role::ALL.contains(&story.role), "every role has its series");
+    }
+
+    fn minisock_ended(&self, ended: &MinisockEnded) {
+        let cause = ended.cause.label();
+        let substate = if ended.time_wait.is_some() { TcpState::TimeWait } else { TcpState::FinWait2 };
+        self.catalogue.minisocks_ended_total.with_label_values(&[substate.label(), cause]).inc();
+        if ended.began_in == Some(TcpState::FinWait2)
+            && let Some(dwell) = ended.fin_wait2
+        {
+            self.state_seconds(TcpState::FinWait2, dwell);
+        }
+        if let Some(time_wait) = ended.time_wait {
+            if ended.began_in == Some(TcpState::FinWait2) {
+                self.catalogue.time_wait_started_total.inc();
+            }
+            self.catalogue.time_wait_ended_total.with_label_values(&[cause]).inc();
+            self.catalogue
+                .time_wait_seconds
+                .with_label_values(&[cause])
+                .observe(time_wait.dwell.as_secs_f64());
+            self.catalogue.time_wait_verdicts_total.with_label_values(&[time_wait.verdict.label()]).inc();
+            self.state_seconds(TcpState::TimeWait, time_wait.dwell);
+        }
+    }
+
+    fn state_seconds(&self, state: TcpState, dwell: Duration) {
+        self.catalogue.state_seconds.with_label_values(&[state.label()]).observe(dwell.as_secs_f64());
+    }
+}
+
+/// Brings a counter up to a total that is counted elsewhere.
+fn raise(counter: &prometheus::IntCounter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+fn as_gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn seconds_since_epoch(time: Timestamp) -> f64 {
+    time.as_duration().as_secs_f64()
+}
+
+/// A record kind's name in labels, after the kernel's event.
+const fn kind_label(kind: RecordKind) -> &'static str {
+    match kind {
+        RecordKind::StateChange => "state_change",
+        RecordKind::FinRetransmit => "fin_retransmit",
+        RecordKind::ResetSent => "reset_sent",
+        RecordKind::ResetReceived => "reset_received",
+        RecordKind::TimerStart => "timer_start",
+        RecordKind::TimerCancel => "timer_cancel",
+        RecordKind::TimerExpire => "timer_expire",
+    }
+}

@@ -1,0 +1,264 @@
+//! The probes: the kernel side loaded and attached, its ring and its counters. Nothing else names aya.
+//!
+//! In: facts about the kernel, and what to watch. Out: the bytes of records, exact counters, and for each hook
+//! the rung it was attached by and what is lost where it could not be.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, PerCpuArray, RingBuf},
+};
+use tcp_close_abi::{Counters, Layout, Settings};
+use tokio::io::{Interest, unix::AsyncFd};
+use zerocopy::IntoBytes as _;
+
+use crate::{
+    decode::CancelSites,
+    kernel::{
+        btf::{BtfError, KernelBtf},
+        symbols::{Symbols, SymbolsError},
+        tick::Hz,
+    },
+};
+
+mod counters;
+mod diagnostics;
+mod ladder;
+mod object;
+mod program_stats;
+
+pub use diagnostics::Diagnostics;
+pub use ladder::{Family, Hook, HookReport, Rung, Verdict};
+pub use program_stats::ProgramStats;
+
+/// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, half a
+/// second of records.
+pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+
+/// The function every minisock's timer runs, by which it is told from all other timers
+/// (`net/ipv4/inet_timewait_sock.c`).
+const TW_TIMER_HANDLER: &str = "tw_timer_handler";
+
+/// What the probes need to know of the kernel before they are loaded.
+pub struct Preflight {
+    layout: Layout,
+    symbols: Result<Symbols, SymbolsError>,
+    reset_has_reason: bool,
+    retransmit_has_error: bool,
+    /// Names of `enum sk_rst_reason`.
+    reset_reasons: BTreeMap<u32, String>,
+    hz: Hz,
+}
+
+impl Preflight {
+    /// Looks at the running kernel. Without BTF nothing works; without addresses, minisocks stay unseen.
+    pub fn run() -> Result<Self, BtfError> {
+        let btf = KernelBtf::running()?;
+        Ok(Self {
+            layout: btf.layout()?,
+            symbols: Symbols::running(),
+            reset_has_reason: btf.tracepoint_arguments("tcp_send_reset").is_some_and(|count| count > 2),
+            retransmit_has_error: btf
+                .tracepoint_arguments("tcp_retransmit_skb")
+                .is_some_and(|count| count > 2),
+            reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
+            hz: Hz::running(),
+        })
+    }
+
+    /// Where in this kernel a minisock's timer may be cancelled.
+    pub fn cancel_sites(&self) -> CancelSites {
+        self.symbols.as_ref().map_or_else(|_| CancelSites::unknown(), CancelSites::from_symbols)
+    }
+
+    /// The kernel's tick rate.
+    pub const fn hz(&self) -> Hz {
+        self.hz
+    }
+
+    /// The kernel's names for the reasons of a reset; empty where it gives none.
+    pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
+        &self.reset_reasons
+    }
+
+    /// Why kernel addresses are not known, if they are not.
+    pub fn symbols_error(&self) -> Option<&SymbolsError> {
+        self.symbols.as_ref().err()
+    }
+
+    fn tw_timer_handler(&self) -> Option<u64> {
+        self.symbols.as_ref().ok()?.address(TW_TIMER_HANDLER)
+    }
+}
+
+/// What to watch, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeSettings {
+    /// Inode numbers of the network namespaces to watch, at most [`tcp_close_abi::MAX_NETNS`]; empty for all.
+    pub netns: Vec<u32>,
+    /// Opening state changes as records too, not only as counts.
+    pub record_opening: bool,
+    /// Size of the ring in bytes: a power of two, at least a page.
+    pub ring_bytes: u32,
+    /// Which rungs may be taken.
+    pub family: Family,
+}
+
+impl Default for ProbeSettings {
+    fn default() -> Self {
+        Self {
+            netns: Vec::new(),
+            record_opening: false,
+            ring_bytes: DEFAULT_RING_BYTES,
+            family: Family::Auto,
+        }
+    }
+}
+
+/// The probes cannot be had at all.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    /// The kernel refuses the object or its maps.
+    #[error("cannot load the kernel side")]
+    Load(#[source] aya::EbpfError),
+    /// The object lacks a map.
+    #[error("the kernel side has no map {0}")]
+    NoMap(&'static str),
+    /// A map is not of the kind it should be.
+    #[error("map {name} of the kernel side cannot be used")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why not.
+        #[source]
+        source: aya::maps::MapError,
+    },
+    /// The hook without which there is nothing to tell.
+    #[error("cannot attach {hook}: {reason}")]
+    Essential {
+        /// The hook.
+        hook: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// More network namespaces than the kernel side can tell apart.
+    #[error("at most {most} network namespaces can be watched by name, {given} were given", most = tcp_close_abi::MAX_NETNS)]
+    TooManyNetns {
+        /// How many were given.
+        given: usize,
+    },
+}
+
+/// The probes, attached for as long as this lives.
+pub struct Probe {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, counters::PerCpu>,
+    reports: Vec<HookReport>,
+}
+
+impl Probe {
+    /// Loads the kernel side and attaches every hook by the best rung the kernel takes.
+    ///
+    /// Only `sock:inet_sock_set_state` must succeed; what any other hook's absence costs is in its report.
+    pub fn attach(preflight: &Preflight, settings: &ProbeSettings) -> Result<Self, ProbeError> {
+        let probe = Self::load_and_climb(preflight, settings)?;
+        match probe.reports.iter().find(|report| report.hook.is_essential() && report.rung.is_none()) {
+            Some(failed) => Err(ProbeError::Essential {
+                hook: failed.hook.name(),
+                reason: failed.detail.clone().unwrap_or_default(),
+            }),
+            None => Ok(probe),
+        }
+    }
+
+    /// Loads and attaches everything, tells how each hook fared, and takes it all back.
+    pub fn try_hooks(preflight: &Preflight, settings: &ProbeSettings) -> Result<Vec<HookReport>, ProbeError> {
+        Self::load_and_climb(preflight, settings).map(|probe| probe.reports)
+    }
+
+    fn load_and_climb(preflight: &Preflight, settings: &ProbeSettings) -> Result<Self, ProbeError> {
+        let kernel_settings = kernel_settings(preflight, settings)?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("LAYOUT", preflight.layout.as_bytes(), true)
+            .override_global("SETTINGS", kernel_settings.as_bytes(), true)
+            .map_max_entries("EVENTS", settings.ring_bytes)
+            .load(object::BYTES)
+            .map_err(ProbeError::Load)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
+            .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
+            .map_err(|source| ProbeError::Map { name: "COUNTERS", source })?;
+        let reports = ladder::climb(&mut ebpf, preflight, settings.family);
+        Ok(Self { ebpf, ring, counters, reports })
+    }
+
+    /// Hands every record that waits in the ring to `take`, and tells how many there were.
+    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+        let mut records = 0;
+        while let Some(record) = self.ring.next() {
+            take(&record);
+            records += 1;
+        }
+        records
+    }
+
+    /// The kernel side's own counts, summed over all CPUs.
+    pub fn counters(&self) -> Result<Counters, ProbeError> {
+        counters::sum(&self.counters).map_err(|source| ProbeError::Map { name: "COUNTERS", source })
+    }
+
+    /// Becomes readable when the kernel side asks for the ring to be drained. Needs a tokio runtime.
+    pub fn readiness(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let ring = self.ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: an `OwnedFd` is open, and stays the same descriptor, for as long as it lives.
+        Ok(unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?)
+    }
+
+    /// How each hook fared.
+    pub fn reports(&self) -> &[HookReport] {
+        &self.reports
+    }
+
+    /// Whether minisocks can be seen: without them, where a socket went after CLOSE is not known.
+    pub fn sees_minisocks(&self) -> bool {
+        self.reports.iter().any(|report| report.hook == Hook::Minisock && report.rung.is_some())
+    }
+
+    /// Run times of the programs, while the kernel keeps them (`kernel.bpf_stats_enabled`).
+    pub fn program_stats(&self) -> Vec<ProgramStats> {
+        program_stats::read(&self.ebpf)
+    }
+
+    /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.
+    pub fn take_diagnostics(&mut self) -> Option<Diagnostics> {
+        Diagnostics::take(&mut self.ebpf)
+    }
+}
+
+fn kernel_settings(preflight: &Preflight, settings: &ProbeSettings) -> Result<Settings, ProbeError> {
+    let mut netns = [0; tcp_close_abi::MAX_NETNS];
+    let count = settings.netns.len();
+    let Some(used) = netns.get_mut(..count) else {
+        return Err(ProbeError::TooManyNetns { given: count });
+    };
+    used.copy_from_slice(&settings.netns);
+    Ok(Settings {
+        tw_timer_handler: preflight.tw_timer_handler().unwrap_or(0),
+        wake_every: u64::from(settings.ring_bytes / 4),
+        netns,
+        netns_count: u32::try_from(count).unwrap_or(u32::MAX),
+        record_opening: u32::from(settings.record_opening),
+        reset_has_reason: u32::from(preflight.reset_has_reason),
+        retransmit_has_error: u32::from(preflight.retransmit_has_error),
+    })
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
+    ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
+}

@@ -1,0 +1,197 @@
+//! The table of `watch`.
+
+use jiff::tz::TimeZone;
+
+use super::measure::Measure;
+use crate::{
+    clock::Anchor,
+    event::{Monotonic, Process, TcpState},
+    lifecycle::{
+        Observation,
+        observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
+    },
+};
+
+/// Width of `255.255.255.255:65535`.
+const IPV4_WIDTH: usize = 21;
+
+/// Width of `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`.
+const IPV6_WIDTH: usize = 47;
+
+/// What is not over yet.
+const GOES_ON: &str = "…";
+
+/// What is not known, or does not apply.
+const NOTHING: &str = "-";
+
+/// Renders observations as lines of a table.
+pub struct Table {
+    address_width: usize,
+    zone: TimeZone,
+}
+
+impl Table {
+    /// A table in the host's time zone, `wide` enough for IPv6 or not.
+    pub fn new(wide: bool) -> Self {
+        Self { address_width: if wide { IPV6_WIDTH } else { IPV4_WIDTH }, zone: TimeZone::system() }
+    }
+
+    /// Names of the columns.
+    pub fn header(&self) -> String {
+        self.row([
+            "TIME", "EVENT", "ROLE", "OWNER", "LOCAL", "REMOTE", "HOW", "FIN1", "FIN2", "CWAIT", "LACK",
+            "TW", "END",
+        ])
+    }
+
+    /// Names of the columns of state changes.
+    pub fn transitions_header(&self) -> String {
+        self.transitions_row(["TIME", "OWNER", "LOCAL", "REMOTE", "OLDSTATE", "", "NEWSTATE", "DWELL"])
+    }
+
+    /// The line of an observation; `None` for one that has none.
+    pub fn line(&self, observation: &Observation, anchor: &Anchor) -> Option<String> {
+        match observation {
+            Observation::Closed(closed) => Some(self.closed(closed, anchor)),
+            Observation::MinisockEnded(ended) => Some(self.minisock_ended(ended, anchor)),
+            Observation::Transition(transition) => Some(self.transition(transition, anchor)),
+            _ => None,
+        }
+    }
+
+    fn closed(&self, closed: &Closed, anchor: &Anchor) -> String {
+        let Story { role, manner, closer, pair, states, .. } = &closed.story;
+        let [fin1, fin2, close_wait, last_ack] = dwells(states);
+        let end = match closed.then {
+            Some(Then::Closed) => "closed",
+            Some(Then::TimeWait) => "time-wait",
+            Some(Then::FinWait2) => "fin-wait-2",
+            Some(Then::Refused) => "refused",
+            None => "unknown",
+        };
+        self.row([
+            &self.time(closed.at, anchor),
+            "closed",
+            role_word(role.label()),
+            &owner(closer.as_ref()),
+            &pair.local.to_string(),
+            &pair.remote.to_string(),
+            manner.map_or("unknown", manner_word),
+            &fin1,
+            if closed.then == Some(Then::FinWait2) { GOES_ON } else { &fin2 },
+            &close_wait,
+            &last_ack,
+            if closed.then == Some(Then::TimeWait) { GOES_ON } else { NOTHING },
+            end,
+        ])
+    }
+
+    fn minisock_ended(&self, ended: &MinisockEnded, anchor: &Anchor) -> String {
+        let story = ended.story.as_ref();
+        let [fin1, ..] = dwells(&story.map(|story| story.states).unwrap_or_default());
+        let fin2 = ended.fin_wait2.map_or_else(|| NOTHING.to_owned(), |dwell| Measure(dwell).to_string());
+        let time_wait = ended
+            .time_wait
+            .map_or_else(|| NOTHING.to_owned(), |time_wait| Measure(time_wait.dwell).to_string());
+        let end = match ended.time_wait {
+            Some(time_wait) => format!("{} ({})", ended.cause.label(), time_wait.verdict.label()),
+            None => ended.cause.label().to_owned(),
+        };
+        self.row([
+            &self.time(ended.at, anchor),
+            if ended.time_wait.is_some() { "tw-ended" } else { "fw2-ended" },
+            story.map_or("unknown", |story| role_word(story.role.label())),
+            &owner(story.and_then(|story| story.closer.as_ref())),
+            &ended.pair.local.to_string(),
+            &ended.pair.remote.to_string(),
+            NOTHING,
+            &fin1,
+            &fin2,
+            NOTHING,
+            NOTHING,
+            &time_wait,
+            &end.replace('_', "-"),
+        ])
+    }
+
+    fn transition(&self, transition: &Transition, anchor: &Anchor) -> String {
+        self.transitions_row([
+            &self.time(transition.at, anchor),
+            &owner(transition.process.as_ref()),
+            &transition.pair.local.to_string(),
+            &transition.pair.remote.to_string(),
+            &kernel_name(transition.from),
+            "->",
+            &kernel_name(transition.to),
+            &dwell(transition.dwell),
+        ])
+    }
+
+    fn row(&self, columns: [&str; 13]) -> String {
+        let [time, event, role, owner, local, remote, how, fin1, fin2, close_wait, last_ack, time_wait, end] =
+            columns;
+        let width = self.address_width;
+        format!(
+            "{time:<12} {event:<9} {role:<7} {owner:<16} {local:<width$} {remote:<width$} {how:<10} {fin1:<6} {fin2:<6} {close_wait:<6} {last_ack:<6} {time_wait:<6} {end}"
+        )
+    }
+
+    fn transitions_row(&self, columns: [&str; 8]) -> String {
+        let [time, owner, local, remote, from, arrow, to, dwell] = columns;
+        let width = self.address_width;
+        format!(
+            "{time:<12} {owner:<16} {local:<width$} {remote:<width$} {from:<11} {arrow:<2} {to:<11} {dwell}"
+        )
+    }
+
+    /// Time of day, local, to the millisecond.
+    fn time(&self, at: Monotonic, anchor: &Anchor) -> String {
+        anchor.wall(at).to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
+    }
+}
+
+/// A role in its column's seven characters.
+fn role_word(role: &'static str) -> &'static str {
+    if role == "simultaneous" { "simult." } else { role }
+}
+
+/// A manner in its column's ten characters.
+const fn manner_word(manner: Manner) -> &'static str {
+    match manner {
+        Manner::Graceful => "graceful",
+        Manner::ResetSent => "reset-sent",
+        Manner::ResetReceived => "reset-recv",
+        Manner::TimedOut => "timed-out",
+        Manner::Killed => "killed",
+    }
+}
+
+/// `comm/pid`, as `ss -p` names a process; unknown in softirq and for what closed before we looked.
+fn owner(process: Option<&Process>) -> String {
+    process.map_or_else(|| NOTHING.to_owned(), |process| format!("{}/{}", process.comm, process.pid))
+}
+
+/// FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT, LAST-ACK. CLOSING, which is rare and short, is in the JSON only.
+fn dwells(states: &States) -> [String; 4] {
+    let of = |state| states.contains(state).then(|| dwell_or_unknown(states.dwell(state)));
+    let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
+    [
+        or_nothing(of(TcpState::FinWait1)),
+        or_nothing(of(TcpState::FinWait2)),
+        or_nothing(of(TcpState::CloseWait)),
+        or_nothing(of(TcpState::LastAck)),
+    ]
+}
+
+fn dwell_or_unknown(dwell: Option<std::time::Duration>) -> String {
+    dwell.map_or_else(|| "?".to_owned(), |dwell| Measure(dwell).to_string())
+}
+
+fn dwell(dwell: Option<std::time::Duration>) -> String {
+    dwell.map_or_else(|| NOTHING.to_owned(), |dwell| Measure(dwell).to_string())
+}
+
+/// A state as bcc's tools print it.
+fn kernel_name(state: TcpState) -> String {
+    state.label().to_uppercase()
+}

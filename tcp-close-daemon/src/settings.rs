@@ -1,0 +1,201 @@
+//! What was typed, as what it means: checked once, so that nothing after this has to.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use crate::{
+    cli::{DaemonArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs},
+    event::{Pair, Process, TcpState},
+    kernel::netns::{self, NetnsError},
+    lifecycle::Limits,
+    probe::{Family, ProbeSettings},
+};
+
+/// What `watch` is to do.
+#[derive(Clone, Debug)]
+pub struct WatchSettings {
+    /// What the probes watch.
+    pub probe: ProbeSettings,
+    /// Room in the core.
+    pub limits: Limits,
+    /// Which lines to print.
+    pub filter: Filter,
+    /// A line per state change; the states it must touch, if any are named.
+    pub transitions: Option<Vec<TcpState>>,
+    /// When to stop.
+    pub duration: Option<Duration>,
+    /// After how many lines to stop.
+    pub count: Option<u64>,
+    /// Form of the lines.
+    pub output: Output,
+    /// Whether a table begins with a header.
+    pub header: bool,
+    /// Whether columns are wide enough for any IPv6 address.
+    pub wide: bool,
+}
+
+impl TryFrom<WatchArgs> for WatchSettings {
+    type Error = NetnsError;
+
+    fn try_from(args: WatchArgs) -> Result<Self, NetnsError> {
+        let family = match (args.ipv4, args.ipv6) {
+            (true, _) => Some(AddressFamily::V4),
+            (_, true) => Some(AddressFamily::V6),
+            _ => None,
+        };
+        Ok(Self {
+            probe: probe_settings(&args.probe, args.transitions)?,
+            limits: limits(&args.tables),
+            filter: Filter {
+                family,
+                local_ports: args.localport,
+                remote_ports: args.remoteport,
+                pids: args.pid,
+                comms: args.comm,
+            },
+            transitions: args.transitions.then_some(args.state),
+            duration: args.duration,
+            count: args.count,
+            output: args.output,
+            header: !args.no_header,
+            wide: args.wide,
+        })
+    }
+}
+
+/// What `daemon` is to do.
+#[derive(Clone, Debug)]
+pub struct DaemonSettings {
+    /// What the probes watch.
+    pub probe: ProbeSettings,
+    /// Room in the core.
+    pub limits: Limits,
+    /// Where HTTP is served.
+    pub listen_address: SocketAddr,
+    /// Path of the metrics.
+    pub telemetry_path: String,
+}
+
+impl TryFrom<DaemonArgs> for DaemonSettings {
+    type Error = NetnsError;
+
+    fn try_from(args: DaemonArgs) -> Result<Self, NetnsError> {
+        Ok(Self {
+            probe: probe_settings(&args.probe, false)?,
+            limits: limits(&args.tables),
+            listen_address: args.listen_address,
+            telemetry_path: args.telemetry_path,
+        })
+    }
+}
+
+/// What the probes are to watch. Records of opening are wanted only by who prints them.
+fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSettings, NetnsError> {
+    Ok(ProbeSettings {
+        netns: args.netns.iter().map(|name| netns::inode(name)).collect::<Result<_, _>>()?,
+        record_opening,
+        ring_bytes: args.ring_bytes.next_power_of_two(),
+        family: family(args.probe),
+    })
+}
+
+/// Which rungs may be taken.
+pub const fn family(family: ProbeFamily) -> Family {
+    match family {
+        ProbeFamily::Auto => Family::Auto,
+        ProbeFamily::Tracepoint => Family::Tracepoint,
+    }
+}
+
+/// Room in the core's tables.
+const fn limits(args: &TableArgs) -> Limits {
+    Limits { sockets: args.max_sockets, minisocks: args.max_minisocks }
+}
+
+/// An address family; an IPv4 address mapped into IPv6 counts as IPv4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Which lines to print; an empty list lets everything pass.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only this family.
+    pub family: Option<AddressFamily>,
+    /// Only these local ports.
+    pub local_ports: Vec<u16>,
+    /// Only these remote ports.
+    pub remote_ports: Vec<u16>,
+    /// Only these processes.
+    pub pids: Vec<u32>,
+    /// Only processes of these names.
+    pub comms: Vec<String>,
+}
+
+impl Filter {
+    /// Whether a connection of this socket pair and this closer is wanted.
+    pub fn matches(&self, pair: &Pair, closer: Option<&Process>) -> bool {
+        let family = match pair.remote.ip() {
+            IpAddr::V4(_) => AddressFamily::V4,
+            IpAddr::V6(_) => AddressFamily::V6,
+        };
+        self.family.is_none_or(|wanted| wanted == family)
+            && passes(&self.local_ports, &pair.local.port())
+            && passes(&self.remote_ports, &pair.remote.port())
+            && (self.pids.is_empty() || closer.is_some_and(|closer| self.pids.contains(&closer.pid)))
+            && (self.comms.is_empty()
+                || closer.is_some_and(|closer| self.comms.contains(&closer.comm.to_string())))
+    }
+}
+
+fn passes<T: PartialEq>(wanted: &[T], value: &T) -> bool {
+    wanted.is_empty() || wanted.contains(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Comm;
+
+    #[test]
+    fn each_part_of_a_filter_must_pass() {
+        let pair = Pair {
+            local: "192.0.2.1:40000".parse().expect("an address"),
+            remote: "192.0.2.2:443".parse().expect("an address"),
+        };
+        let curl = Process { pid: 42, comm: Comm::from_bytes(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0") };
+        let with = |change: fn(&mut Filter)| {
+            let mut filter = Filter::default();
+            change(&mut filter);
+            filter
+        };
+        let passing: [fn(&mut Filter); 6] = [
+            |_| {},
+            |filter| filter.family = Some(AddressFamily::V4),
+            |filter| filter.local_ports = vec![1, 40000],
+            |filter| filter.remote_ports = vec![443],
+            |filter| filter.pids = vec![42],
+            |filter| filter.comms = vec!["curl".to_owned()],
+        ];
+        for change in passing {
+            assert!(with(change).matches(&pair, Some(&curl)));
+        }
+        let failing: [fn(&mut Filter); 5] = [
+            |filter| filter.family = Some(AddressFamily::V6),
+            |filter| filter.local_ports = vec![443],
+            |filter| filter.remote_ports = vec![40000],
+            |filter| filter.pids = vec![43],
+            |filter| filter.comms = vec!["cur".to_owned()],
+        ];
+        for change in failing {
+            assert!(!with(change).matches(&pair, Some(&curl)));
+        }
+        assert!(!with(|filter| filter.pids = vec![42]).matches(&pair, None));
+    }
+}

@@ -1,0 +1,43 @@
+//! `timer:timer_cancel`: a minisock's timer leaves the wheel, before it expires, restarts, or is taken down.
+//!
+//! Which of the three only the kernel stack tells at once, so a few of its frames go into the record,
+//! [`MinisockCancel`]. Fires with the timer base locked and interrupts off.
+
+use aya_ebpf::{
+    EbpfContext as _, helpers::generated::bpf_get_stack, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use aya_log_ebpf::warn;
+use tcp_close_abi::{MAX_FRAMES, MinisockCancel, RecordKind};
+
+use crate::{counters, kernel::Typed, minisock::Minisock, ring};
+
+#[btf_tracepoint(function = "timer_cancel")]
+fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
+    if let Some(minisock) = Minisock::around(&ctx, Typed::new(ctx.arg(0))) {
+        ring::emit::<MinisockCancel>(RecordKind::TimerCancel, |record| {
+            let record = record.write(MinisockCancel {
+                timer: minisock.record(&ctx, RecordKind::TimerCancel),
+                frames: 0,
+                stack: [0; MAX_FRAMES],
+            });
+            record.frames = stack(&ctx, &mut record.stack);
+        });
+    }
+    0
+}
+
+/// Fills in the kernel's return addresses, innermost first, and tells how many.
+#[inline(always)]
+fn stack(ctx: &BtfTracePointContext, frames: &mut [u64; MAX_FRAMES]) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "a few frames of eight bytes each")]
+    const SIZE: u32 = (MAX_FRAMES * size_of::<u64>()) as u32;
+    // SAFETY: the buffer is as long as it is said to be.
+    let filled = unsafe { bpf_get_stack(ctx.as_ptr(), frames.as_mut_ptr().cast(), SIZE, 0) };
+    if filled < 0 {
+        counters::unreadable();
+        warn!(ctx, "cannot read the kernel stack: error {}", filled);
+        return 0;
+    }
+    filled.cast_unsigned() / 8
+}

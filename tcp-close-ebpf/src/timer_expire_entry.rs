@@ -1,0 +1,19 @@
+//! `timer:timer_expire_entry`: a minisock's time is up. Nothing else proves that it expired.
+//!
+//! Fires in the timer softirq, just before the handler frees the minisock, which is still whole.
+//! Records [`MinisockTimer`].
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tcp_close_abi::{MinisockTimer, RecordKind};
+
+use crate::{kernel::Typed, minisock::Minisock, ring};
+
+#[btf_tracepoint(function = "timer_expire_entry")]
+fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
+    if let Some(minisock) = Minisock::around(&ctx, Typed::new(ctx.arg(0))) {
+        ring::emit::<MinisockTimer>(RecordKind::TimerExpire, |record| {
+            record.write(minisock.record(&ctx, RecordKind::TimerExpire));
+        });
+    }
+    0
+}

@@ -1,0 +1,9 @@
+//! The oracle: what the kernel itself says of a namespace, in counters and in sockets.
+//!
+//! It uses none of the hooks tcp-close uses, so that one can be held against the other.
+
+mod counters;
+mod sockets;
+
+pub use counters::{Netstat, sockstat};
+pub use sockets::{Socket, TcpState, Timer, sockets, wait_until};

@@ -1,0 +1,35 @@
+//! Ordinary connections between the sockets of two namespaces, or of one.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::Context as _;
+
+use crate::breakage::OrGiveUp as _;
+use crate::clock::PATIENCE;
+use crate::netns::Netns;
+
+/// A listening socket inside a namespace, at a port the kernel picks.
+#[track_caller]
+pub fn listener(netns: &Netns, address: IpAddr) -> TcpListener {
+    netns
+        .run(move || TcpListener::bind((address, 0)).with_context(|| format!("listen at {address}")))
+        .or_give_up()
+}
+
+/// A connection from a namespace to an address.
+#[track_caller]
+pub fn connect(netns: &Netns, to: SocketAddr) -> TcpStream {
+    netns
+        .run(move || TcpStream::connect_timeout(&to, PATIENCE).with_context(|| format!("connect to {to}")))
+        .or_give_up()
+}
+
+/// Both ends of a new connection: the client's, then the server's.
+#[track_caller]
+pub fn pair(client: &Netns, server: &Netns, server_address: IpAddr) -> (TcpStream, TcpStream) {
+    let listener = listener(server, server_address);
+    let address = listener.local_addr().context("address of the listener").or_give_up();
+    let near = connect(client, address);
+    let (far, _) = listener.accept().context("accept the connection").or_give_up();
+    (near, far)
+}

@@ -1,0 +1,82 @@
+//! What tcp-close says of real connections, held against the kernel's own counters and the wire.
+//!
+//! Each test makes its own namespaces, watches only those, and asks the kernel about only those, so tests run
+//! beside each other and beside whatever else this host does.
+
+use std::{io::Read as _, net::TcpStream};
+
+use tcp_close_test::{
+    address::Family,
+    clock::PATIENCE,
+    journal::LoggedSegment,
+    netns::Netns,
+    oracle::{self, Socket},
+    segment::Direction,
+    stream,
+    wire::Wire,
+};
+
+#[path = "live/aborts.rs"]
+mod aborts;
+#[path = "live/families.rs"]
+mod families;
+#[path = "live/lost.rs"]
+mod lost;
+#[path = "live/not_closes.rs"]
+mod not_closes;
+#[path = "live/observer.rs"]
+mod observer;
+#[path = "live/orderly.rs"]
+mod orderly;
+#[path = "live/program.rs"]
+mod program;
+
+use observer::Observer;
+
+/// Two kernels, the wire between them, and tcp-close watching both.
+struct Lab {
+    client: Netns,
+    server: Netns,
+    wire: Wire,
+    observer: Observer,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let (client, server) = (Netns::new(), Netns::new());
+        let wire = Wire::between(&client, &server);
+        let observer = Observer::attach(&[&client, &server]);
+        Self { client, server, wire, observer }
+    }
+
+    /// A connection between the two kernels.
+    #[track_caller]
+    fn pair(&self, family: Family) -> (TcpStream, TcpStream) {
+        stream::pair(&self.client, &self.server, family.server())
+    }
+
+    #[track_caller]
+    fn wait_for(&self, predicate: impl FnMut(&LoggedSegment) -> bool) -> LoggedSegment {
+        self.wire.wait_for(predicate, PATIENCE).expect("the segment goes over the wire")
+    }
+
+    /// The FINs that went this way, in order.
+    fn fins(&self, direction: Direction) -> Vec<LoggedSegment> {
+        let sent = |entry: &LoggedSegment| entry.segment.is_fin() && entry.segment.direction == direction;
+        self.wire.log().into_iter().filter(sent).collect()
+    }
+
+    /// Waits until the server's socket is gone: its FIN was acknowledged.
+    #[track_caller]
+    fn server_is_gone(&self) {
+        oracle::wait_until(&self.server, PATIENCE, <[Socket]>::is_empty);
+    }
+}
+
+/// Reads to the end of the stream: the peer's FIN.
+#[track_caller]
+fn read_to_fin(mut stream: &TcpStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).expect("read to the peer's FIN");
+    bytes
+}

@@ -1,0 +1,216 @@
+//! tcp-close, watching the namespaces of one test, in this process; and the kernel's counters it must agree with.
+
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use tcp_close::{
+    event::TcpState,
+    lifecycle::{
+        Limits, Observation, Stats,
+        observation::{Closed, MinisockEnded},
+    },
+    pipeline::{Losses, Pipeline},
+    probe::{Preflight, Probe, ProbeSettings},
+    shutdown::Shutdown,
+};
+use tcp_close_abi::Counters;
+use tcp_close_test::{
+    netns::Netns,
+    oracle::{self, Netstat},
+};
+use tokio_util::sync::CancellationToken;
+
+/// How long a test waits for something to be told; a close is told within a second.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What has been told so far.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) observations: Vec<Observation>,
+    pub(crate) counters: Counters,
+    losses: Losses,
+    stats: Stats,
+}
+
+impl Told {
+    pub(crate) fn closed(&self) -> Vec<Closed> {
+        let closed = self.observations.iter().filter_map(|observation| match observation {
+            Observation::Closed(closed) => Some(*closed),
+            _ => None,
+        });
+        closed.collect()
+    }
+
+    pub(crate) fn minisocks_ended(&self) -> Vec<MinisockEnded> {
+        let ended = self.observations.iter().filter_map(|observation| match observation {
+            Observation::MinisockEnded(ended) => Some(*ended),
+            _ => None,
+        });
+        ended.collect()
+    }
+
+    pub(crate) fn minisocks_began(&self) -> usize {
+        self.observations
+            .iter()
+            .filter(|observation| matches!(observation, Observation::MinisockBegan(_)))
+            .count()
+    }
+
+    /// The kernel side's count of a state change.
+    pub(crate) fn transitions(&self, from: TcpState, to: TcpState) -> u64 {
+        self.counters.transitions[from as usize][to as usize]
+    }
+}
+
+/// tcp-close, attached to some namespaces.
+pub(crate) struct Observer {
+    told: Arc<(Mutex<Told>, Condvar)>,
+    stop: CancellationToken,
+    pipeline: Option<JoinHandle<()>>,
+    before: Vec<Netstat>,
+}
+
+impl Observer {
+    /// Attaches every hook, and remembers what the kernel has counted so far in these namespaces.
+    pub(crate) fn attach(namespaces: &[&Netns]) -> Self {
+        static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
+        let preflight = PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"));
+        let settings = ProbeSettings {
+            netns: namespaces.iter().map(|netns| netns.inode()).collect(),
+            ring_bytes: 1 << 20,
+            ..ProbeSettings::default()
+        };
+        let told = Told {
+            observations: Vec::new(),
+            counters: Counters::ZERO,
+            losses: Losses::default(),
+            stats: Stats::default(),
+        };
+        let told = Arc::new((Mutex::new(told), Condvar::new()));
+        let (attached, outcome) = mpsc::channel();
+        let pipeline = thread::spawn({
+            let told = Arc::clone(&told);
+            move || observe(preflight, &settings, &attached, &told)
+        });
+        let stop = outcome.recv().expect("tcp-close attaches its hooks; live tests need root");
+        let before = namespaces.iter().map(|netns| Netstat::of(netns)).collect();
+        Self { told, stop, pipeline: Some(pipeline), before }
+    }
+
+    /// Waits until what has been told is enough, and hands it over.
+    #[track_caller]
+    pub(crate) fn wait_until(&self, what: &str, enough: impl Fn(&Told) -> bool) -> Told {
+        self.wait_at_most(PATIENCE, what, enough)
+    }
+
+    /// [`Self::wait_until`] with more patience.
+    #[track_caller]
+    pub(crate) fn wait_at_most(
+        &self,
+        patience: Duration,
+        what: &str,
+        enough: impl Fn(&Told) -> bool,
+    ) -> Told {
+        let (told, changed) = &*self.told;
+        let told = told.lock().expect("the observer is alive");
+        let (told, timeout) =
+            changed.wait_timeout_while(told, patience, |told| !enough(told)).expect("the observer is alive");
+        assert!(!timeout.timed_out(), "{what}: told so far {:#?} {:?}", told.observations, told.losses);
+        told.clone()
+    }
+
+    /// Waits for the ends of this many full sockets.
+    #[track_caller]
+    pub(crate) fn closed(&self, count: usize) -> Vec<Closed> {
+        let told = self.wait_until("full sockets closed", |told| told.closed().len() >= count);
+        let closed = told.closed();
+        assert_eq!(closed.len(), count, "{closed:#?}");
+        closed
+    }
+
+    /// Every count that the kernel keeps too must be the kernel's, summed over the namespaces; nothing may have
+    /// been lost on the way. Call it when all that was to happen has been told.
+    #[track_caller]
+    pub(crate) fn agrees_with_the_kernel(&self, namespaces: &[&Netns]) {
+        let since: Vec<Netstat> = namespaces
+            .iter()
+            .zip(&self.before)
+            .map(|(netns, before)| Netstat::of(netns).since(before))
+            .collect();
+        let kernel = |group: &str, name: &str| {
+            since
+                .iter()
+                .map(|counters| u64::try_from(counters.get(group, name)).expect("counters grow"))
+                .sum::<u64>()
+        };
+        let time_waits: i64 = namespaces.iter().map(|netns| oracle::sockstat(netns)["tw"]).sum();
+        let told = self.wait_until("a turn after all that happened", |_| true);
+        let ours = |from, to| told.transitions(from, to);
+
+        assert_eq!(ours(TcpState::Close, TcpState::SynSent), kernel("Tcp", "ActiveOpens"), "active opens");
+        assert_eq!(ours(TcpState::Listen, TcpState::SynRecv), kernel("Tcp", "PassiveOpens"), "passive opens");
+        assert_eq!(
+            ours(TcpState::Established, TcpState::Close) + ours(TcpState::CloseWait, TcpState::Close),
+            kernel("Tcp", "EstabResets"),
+            "resets of established connections"
+        );
+        assert_eq!(told.counters.resets_sent.iter().sum::<u64>(), kernel("Tcp", "OutRsts"), "resets sent");
+        let began = told.minisocks_began();
+        let ended = told.minisocks_ended().len();
+        assert_eq!(began as u64, kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled"), "minisocks made");
+        assert_eq!(i64::try_from(began - ended), Ok(time_waits), "minisocks alive");
+        assert!(
+            told.counters.fin_retransmits.iter().sum::<u64>() <= kernel("Tcp", "RetransSegs"),
+            "no more FINs than segments are sent again"
+        );
+
+        assert_eq!(told.counters.lost_total() + told.counters.unreadable, 0, "nothing lost in the kernel");
+        assert_eq!(told.losses, Losses::default(), "nothing lost in user space");
+        assert_eq!(told.stats.unmatched + told.stats.sockets_evicted + told.stats.minisocks_evicted, 0);
+        assert!(told.closed().iter().all(|closed| !closed.story.gap), "nothing is marked as a gap");
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(pipeline) = self.pipeline.take() {
+            let outcome = pipeline.join();
+            assert!(outcome.is_ok() || thread::panicking(), "the pipeline panicked");
+        }
+    }
+}
+
+/// Runs the pipeline until it is stopped; says that it is attached with the means to stop it.
+fn observe(
+    preflight: &Preflight,
+    settings: &ProbeSettings,
+    attached: &mpsc::Sender<CancellationToken>,
+    told: &(Mutex<Told>, Condvar),
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let probe = Probe::attach(preflight, settings).expect("attach the probes");
+        let failing: Vec<_> = probe.reports().iter().filter(|report| report.detail.is_some()).collect();
+        assert!(failing.is_empty(), "every hook is attached: {failing:#?}");
+        let limits = Limits { sockets: 65_536, minisocks: 65_536 };
+        let pipeline = Pipeline::new(probe, preflight, limits);
+        let mut shutdown = Shutdown::listen(None).expect("listen for signals");
+        attached.send(shutdown.failure()).expect("the test waits");
+        let (told, changed) = told;
+        let turn = |turn: tcp_close::pipeline::Turn<'_>| {
+            let mut told = told.lock().expect("the test is alive");
+            told.observations.extend_from_slice(turn.observations);
+            told.counters = *turn.counters;
+            told.losses = turn.losses;
+            told.stats = turn.stats();
+            changed.notify_all();
+            ControlFlow::Continue(())
+        };
+        pipeline.run(&mut shutdown, None, turn).await.expect("the pipeline runs");
+    });
+}

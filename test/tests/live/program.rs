@@ -1,0 +1,227 @@
+//! The program itself, as a user starts it: `watch` and `daemon`, on real connections.
+
+use std::{
+    io::{BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tcp_close_test::{
+    address::Family,
+    clock::Deadline,
+    netns::Netns,
+    oracle::{self, Netstat},
+    stream,
+};
+
+use crate::read_to_fin;
+
+/// The release binary that `cargo xtask test` built, or the one of an ordinary release build.
+fn program() -> Command {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/tcp-close");
+    Command::new(std::env::var_os("TCP_CLOSE_BIN").unwrap_or_else(|| default.into()))
+}
+
+/// A running tcp-close, ended when the test is.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Starts `watch -o json` on a namespace, and waits until its hooks are attached.
+fn watch(netns: &Netns, arguments: &[&str]) -> (Running, BufReader<std::process::ChildStdout>) {
+    let mut child = program()
+        .args(["-v", "watch", "-o", "json", "--netns", &netns.inode().to_string()])
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start tcp-close; TCP_CLOSE_BIN names it, or cargo build --release makes it");
+    let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let out = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    let running = Running(child);
+    wait_for_line(&mut log, "attached");
+    // The rest of the log is of no interest, but must not fill the pipe.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    (running, out)
+}
+
+fn wait_for_line(log: &mut impl std::io::BufRead, word: &str) -> String {
+    let mut seen = String::new();
+    loop {
+        let mut line = String::new();
+        assert_ne!(
+            log.read_line(&mut line).expect("read the log"),
+            0,
+            "it ended before it said {word:?}: {seen}"
+        );
+        if line.contains(word) {
+            return line;
+        }
+        seen.push_str(&line);
+    }
+}
+
+fn next_event(out: &mut impl std::io::BufRead) -> Value {
+    let mut line = String::new();
+    assert_ne!(out.read_line(&mut line).expect("read a line"), 0, "tcp-close ended");
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
+#[test]
+fn watch_tells_a_close_within_a_second_and_its_time_wait_a_minute_later() {
+    let netns = Netns::new();
+    let (_running, mut out) = watch(&netns, &[]);
+    let (client, server) = stream::pair(&netns, &netns, Family::V4.loopback());
+    let client_address = client.local_addr().expect("an address");
+    drop(client);
+    assert_eq!(read_to_fin(&server), b"");
+    drop(server);
+    let deadline = Deadline::after(Duration::from_secs(1));
+    let closed = [next_event(&mut out), next_event(&mut out)];
+    assert!(deadline.left().is_some(), "both ends are told within a second");
+    for event in &closed {
+        assert_eq!(event["event"], "closed");
+        assert_eq!(event["owner"]["closer"]["pid"], std::process::id());
+    }
+    let roles: Vec<&Value> = closed.iter().map(|event| &event["role"]).collect();
+    assert!(roles.contains(&&Value::from("active")) && roles.contains(&&Value::from("passive")), "{roles:?}");
+
+    let ended = next_event(&mut out);
+    assert_eq!(ended["event"], "time_wait_ended", "{ended}");
+    assert_eq!(ended["local"]["port"], client_address.port());
+    assert_eq!(ended["role"], "active");
+    assert_eq!(ended["owner"]["closer"]["pid"], std::process::id());
+    let time_wait = &ended["time_wait"];
+    assert_eq!(
+        (&time_wait["cause"], &time_wait["verdict"]),
+        (&Value::from("expired"), &Value::from("nominal"))
+    );
+    let number = |key: &str| time_wait[key].as_f64().unwrap_or_else(|| panic!("{key} in {time_wait}"));
+    let (dwell, minisock) = (number("seconds"), number("minisock_seconds"));
+    let latest = number("nominal_seconds") + number("slack_seconds");
+    assert!((59.98..latest).contains(&dwell), "{time_wait}");
+    assert!(minisock + 0.02 >= dwell && minisock < latest + 0.1, "{time_wait}");
+    assert_eq!(oracle::sockstat(&netns)["tw"], 0, "the kernel agrees that it is over");
+}
+
+/// As fast as one thread can: open, close, close, ten thousand times.
+fn ten_thousand_loopback_connections(netns: &Netns) {
+    netns.run(|| {
+        let listener = TcpListener::bind((Family::V4.loopback(), 0)).expect("listen");
+        let address = listener.local_addr().expect("an address");
+        for _ in 0..10_000 {
+            let client = TcpStream::connect(address).expect("connect");
+            let (mut server, _) = listener.accept().expect("accept");
+            drop(client);
+            assert_eq!(server.read(&mut [0]).expect("read"), 0);
+            drop(server);
+        }
+    });
+}
+
+/// Starts `daemon` on a namespace and waits until it is ready.
+fn daemon(netns: &Netns) -> (Running, SocketAddr) {
+    let mut child = program()
+        .args(["daemon", "--netns", &netns.inode().to_string(), "--web.listen-address", "127.0.0.1:0"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("start tcp-close; TCP_CLOSE_BIN names it, or cargo build --release makes it");
+    let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    let running = Running(child);
+    let line = wait_for_line(&mut log, "ready");
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let address = line.split("127.0.0.1:").nth(1).expect("it says where it listens");
+    let port: String = address.chars().take_while(char::is_ascii_digit).collect();
+    (running, SocketAddr::new(Family::V4.loopback(), port.parse().expect("a port")))
+}
+
+/// A page of the daemon. It is served in the namespace of the test process, outside of those under test.
+fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connect to the daemon");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("ask");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("read the answer");
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    answer
+}
+
+/// The sample of a series, named with its labels as the exposition has them.
+fn sample(exposition: &str, series: &str) -> f64 {
+    let value = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{series} in {exposition}")).parse().expect("a number")
+}
+
+fn sum(exposition: &str, name: &str) -> f64 {
+    let samples = exposition
+        .lines()
+        .filter(|line| line.starts_with(&format!("{name}{{")) || line.starts_with(&format!("{name} ")));
+    samples.map(|line| line.rsplit(' ').next().expect("a value").parse::<f64>().expect("a number")).sum()
+}
+
+#[test]
+fn ten_thousand_connections_are_counted_one_by_one() {
+    let netns = Netns::new();
+    let before = Netstat::of(&netns);
+    let (_running, address) = daemon(&netns);
+    get(address, "/healthz");
+    get(address, "/readyz");
+    ten_thousand_loopback_connections(&netns);
+    let deadline = Deadline::after(Duration::from_secs(10));
+    let exposition = loop {
+        let exposition = get(address, "/metrics");
+        if sum(&exposition, "tcp_close_endpoints_closed_total") >= 20_000.0 {
+            break exposition;
+        }
+        assert!(deadline.left().is_some(), "every end is told: {exposition}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let kernel = Netstat::of(&netns).since(&before);
+    let kernel = |group: &str, name: &str| kernel.get(group, name) as f64;
+    let is = |series: &str| sample(&exposition, series);
+    assert_eq!(sum(&exposition, "tcp_close_endpoints_closed_total"), 20_000.0);
+    assert_eq!(is("tcp_close_endpoints_closed_total{manner=\"graceful\",role=\"active\"}"), 10_000.0);
+    assert_eq!(is("tcp_close_endpoints_closed_total{manner=\"graceful\",role=\"passive\"}"), 10_000.0);
+    assert_eq!(sum(&exposition, "tcp_close_events_lost_total"), 0.0);
+    let cells = [
+        ("close", "syn_sent"),
+        ("syn_sent", "established"),
+        ("listen", "syn_recv"),
+        ("syn_recv", "established"),
+        ("established", "fin_wait1"),
+        ("established", "close_wait"),
+        ("fin_wait1", "fin_wait2"),
+        ("close_wait", "last_ack"),
+        ("last_ack", "close"),
+        ("fin_wait2", "close"),
+    ];
+    for (from, to) in cells {
+        assert_eq!(
+            is(&format!("tcp_close_transitions_total{{from=\"{from}\",to=\"{to}\"}}")),
+            10_000.0,
+            "{from} > {to}"
+        );
+    }
+    assert_eq!(
+        sum(&exposition, "tcp_close_minisocks_created_total"),
+        kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled")
+    );
+    assert_eq!(
+        is("tcp_close_transitions_total{from=\"established\",to=\"close\"}")
+            + is("tcp_close_transitions_total{from=\"close_wait\",to=\"close\"}"),
+        kernel("Tcp", "EstabResets")
+    );
+    assert_eq!(
+        is("tcp_close_transitions_total{from=\"listen\",to=\"syn_recv\"}"),
+        kernel("Tcp", "PassiveOpens")
+    );
+    assert_eq!(is("tcp_close_tracked{table=\"sockets\"}"), 0.0, "nothing is left open");
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask ci`: everything a change has to pass, here as in CI.
+//!
+//! A step that fails does not stop the others, so one run tells all.
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use xshell::{Shell, cmd};
+
+use crate::{
+    bytecode::{self, Kernel},
+    test, workspace,
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only these steps, in the order given; without any, all.
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Step {
+    /// The formatting is rustfmt's.
+    Fmt,
+    /// clippy has nothing to say of the user side, its tests and xtask.
+    Clippy,
+    /// clippy has nothing to say of the kernel side, on both architectures.
+    ClippyBpf,
+    /// The documentation builds, and its links lead somewhere.
+    Doc,
+    /// Dependencies: licenses, sources, bans.
+    Deny,
+    /// The committed bytecode is what its sources give.
+    Bytecode,
+    /// Unit tests, architecture tests and documentation tests.
+    Unit,
+    /// The live tests on this kernel.
+    Live,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let sh = workspace::shell()?;
+    let steps = if options.steps.is_empty() { Step::value_variants() } else { &options.steps };
+    let mut failed = Vec::new();
+    for step in steps {
+        let name = step.name();
+        println!("\n=== {name}");
+        if let Err(error) = step.run(&sh) {
+            println!("=== {name} failed: {error:#}");
+            failed.push(name);
+        }
+    }
+    if failed.is_empty() {
+        println!("\nall {} steps passed", steps.len());
+        return Ok(());
+    }
+    bail!("{} of {} steps failed: {}", failed.len(), steps.len(), failed.join(", "))
+}
+
+impl Step {
+    /// As it is typed, to run the step again.
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    fn run(self, sh: &Shell) -> anyhow::Result<()> {
+        match self {
+            Self::Fmt => cmd!(sh, "cargo fmt --all --check").run()?,
+            Self::Clippy => {
+                cmd!(sh, "cargo clippy --workspace --exclude tcp-close-ebpf --all-targets -- -D warnings")
+                    .run()?;
+            }
+            Self::ClippyBpf => clippy_bpf(sh)?,
+            Self::Doc => {
+                cmd!(sh, "cargo doc --workspace --exclude tcp-close-ebpf --no-deps")
+                    .env("RUSTDOCFLAGS", "-D warnings")
+                    .run()?;
+            }
+            Self::Deny => deny(sh)?,
+            Self::Bytecode => bytecode::verify()?,
+            Self::Unit => test::unit(sh, None)?,
+            Self::Live => test::live(sh, None)?,
+        }
+        Ok(())
+    }
+}
+
+fn clippy_bpf(sh: &Shell) -> anyhow::Result<()> {
+    let target = workspace::target_dir(sh)?;
+    let kernel = Kernel::new(sh, &target)?;
+    for arch in bytecode::ARCHITECTURES {
+        kernel.clippy(sh, arch, &target.join("bpf"))?;
+    }
+    Ok(())
+}
+
+fn deny(sh: &Shell) -> anyhow::Result<()> {
+    let target = workspace::target_dir(sh)?;
+    let deny = workspace::tool(sh, &target, "cargo-deny", workspace::CARGO_DENY)
+        .context("cargo-deny is not here; run `cargo xtask setup --ci`")?;
+    // Not `advisories`: they come from the network and change without us; CONTRIBUTING.md has the command.
+    cmd!(sh, "{deny} --all-features check bans licenses sources").run()?;
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! The developer commands of tcp-close: `cargo xtask <command>`.
+//!
+//! One file per command; this one is only the list.
+
+#![expect(clippy::print_stdout, reason = "developer commands talk to a terminal")]
+
+mod bytecode;
+mod ci;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "The developer commands of tcp-close")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Provide what the kernel side is built with: rust-src and bpf-linker.
+    Setup(setup::Options),
+    /// Build the committed kernel objects, or prove that they are what their sources give.
+    #[command(subcommand)]
+    Bytecode(bytecode::Command),
+    /// Run the unit tests and, as root, the live tests.
+    Test(test::Options),
+    /// Run what CI runs, all of it or the named steps.
+    Ci(ci::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Options::parse().command {
+        Command::Setup(options) => setup::run(&options),
+        Command::Bytecode(command) => bytecode::run(&command),
+        Command::Test(options) => test::run(&options),
+        Command::Ci(options) => ci::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // On stdout, behind the output it explains; a CI log shows the two streams in any order.
+            println!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
