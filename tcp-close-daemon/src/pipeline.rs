@@ -93,7 +93,7 @@ impl Pipeline {
         let wait = Wait { nominal: TIME_WAIT, slack: preflight.hz().slack(TIME_WAIT) };
         Self {
             diagnostics: probe.take_diagnostics(),
-            decoder: Decoder::new(preflight.hz(), preflight.cancel_sites()),
+            decoder: Decoder::new(preflight.hz(), preflight.cancel_sites().clone()),
             sequencer: Sequencer::default(),
             tracker: Tracker::new(limits, wait, probe.sees_minisocks()),
             counters: Counters::ZERO,

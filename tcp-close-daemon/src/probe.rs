@@ -21,7 +21,7 @@ use crate::{
     decode::CancelSites,
     kernel::{
         btf::{BtfError, KernelBtf},
-        symbols::{Symbols, SymbolsError},
+        symbols::Symbols,
         tick::Hz,
     },
 };
@@ -45,9 +45,12 @@ pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
 /// What the probes need to know of the kernel before they are loaded.
+#[derive(Debug)]
 pub struct Preflight {
     layout: Layout,
-    symbols: Result<Symbols, SymbolsError>,
+    /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
+    tw_timer_handler: Result<u64, String>,
+    cancel_sites: CancelSites,
     reset_has_reason: bool,
     retransmit_has_error: bool,
     /// Names of `enum sk_rst_reason`.
@@ -59,21 +62,30 @@ impl Preflight {
     /// Looks at the running kernel. Without BTF nothing works; without addresses, minisocks stay unseen.
     pub fn run() -> Result<Self, BtfError> {
         let btf = KernelBtf::running()?;
+        // A hundred thousand names: read, asked, and let go of.
+        let (tw_timer_handler, cancel_sites) = match Symbols::running() {
+            Ok(symbols) => {
+                let handler = symbols.address(TW_TIMER_HANDLER);
+                let handler = handler.ok_or_else(|| format!("the kernel has no function {TW_TIMER_HANDLER}"));
+                (handler, CancelSites::from_symbols(&symbols))
+            }
+            Err(error) => (Err(error.to_string()), CancelSites::unknown()),
+        };
+        let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
             layout: btf.layout()?,
-            symbols: Symbols::running(),
-            reset_has_reason: btf.tracepoint_arguments("tcp_send_reset").is_some_and(|count| count > 2),
-            retransmit_has_error: btf
-                .tracepoint_arguments("tcp_retransmit_skb")
-                .is_some_and(|count| count > 2),
+            tw_timer_handler,
+            cancel_sites,
+            reset_has_reason: has_third_argument("tcp_send_reset"),
+            retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),
         })
     }
 
     /// Where in this kernel a minisock's timer may be cancelled.
-    pub fn cancel_sites(&self) -> CancelSites {
-        self.symbols.as_ref().map_or_else(|_| CancelSites::unknown(), CancelSites::from_symbols)
+    pub const fn cancel_sites(&self) -> &CancelSites {
+        &self.cancel_sites
     }
 
     /// The kernel's tick rate.
@@ -86,13 +98,9 @@ impl Preflight {
         &self.reset_reasons
     }
 
-    /// Why kernel addresses are not known, if they are not.
-    pub fn symbols_error(&self) -> Option<&SymbolsError> {
-        self.symbols.as_ref().err()
-    }
-
-    fn tw_timer_handler(&self) -> Option<u64> {
-        self.symbols.as_ref().ok()?.address(TW_TIMER_HANDLER)
+    /// Why the timer of minisocks cannot be told from others, if it cannot.
+    pub fn addresses_error(&self) -> Option<&str> {
+        self.tw_timer_handler.as_ref().err().map(String::as_str)
     }
 }
 
@@ -249,7 +257,7 @@ fn kernel_settings(preflight: &Preflight, settings: &ProbeSettings) -> Result<Se
     };
     used.copy_from_slice(&settings.netns);
     Ok(Settings {
-        tw_timer_handler: preflight.tw_timer_handler().unwrap_or(0),
+        tw_timer_handler: *preflight.tw_timer_handler.as_ref().unwrap_or(&0),
         wake_every: u64::from(settings.ring_bytes / 4),
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),

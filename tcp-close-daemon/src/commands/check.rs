@@ -145,9 +145,9 @@ fn facts<E: std::error::Error>(preflight: Result<&Preflight, &E>) -> Vec<FactLin
         Ok(_) => fact("btf", Some(true), VMLINUX, None),
         Err(error) => fact("btf", Some(false), "no", Some(chain(error))),
     }];
-    facts.push(match preflight.map(Preflight::symbols_error) {
+    facts.push(match preflight.map(Preflight::addresses_error) {
         Ok(None) => fact("kallsyms", Some(true), KALLSYMS, None),
-        Ok(Some(error)) => fact("kallsyms", Some(false), "hidden", Some(chain(error))),
+        Ok(Some(error)) => fact("kallsyms", Some(false), "hidden", Some(error.to_owned())),
         Err(_) => fact("kallsyms", None, "not read", None),
     });
     facts.push(fact("hz", Some(true), &Hz::running().get().to_string(), Some(slack())));

@@ -1,1 +1,431 @@
 //! Round trips, every truncation, and everything a record may not say.
+
+use proptest::{collection::vec, prelude::*};
+use zerocopy::IntoBytes as _;
+
+use super::*;
+use crate::event::CancelSite;
+
+const HZ: Hz = Hz::new(250);
+
+const INET: abi::Pair = abi::Pair {
+    local: [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    remote: [10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    local_port: 43210_u16.to_be(),
+    remote_port: 80_u16.to_be(),
+    family: abi::AF_INET,
+    reserved: 0,
+};
+
+fn header(kind: abi::RecordKind, flags: u32) -> abi::Header {
+    abi::Header { at: 1_234_567_890, cookie: 77, kind: kind as u32, netns: 4_026_531_840, flags, reserved: 0 }
+}
+
+fn state_change_record() -> abi::StateChange {
+    abi::StateChange {
+        header: header(abi::RecordKind::StateChange, abi::flag::OWNER),
+        pair: INET,
+        old: 1,
+        new: 4,
+        error: 0,
+        uid: 1000,
+        pid: 42,
+        reserved: 0,
+        comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+        write_seq: 1,
+        snd_nxt: 2,
+        snd_una: 3,
+        rcv_nxt: 4,
+        segs_in: 5,
+        segs_out: 6,
+        bytes_sent: 700,
+        bytes_retrans: 70,
+        bytes_received: 8,
+    }
+}
+
+fn fin_retransmit_record() -> abi::FinRetransmit {
+    abi::FinRetransmit { header: header(abi::RecordKind::FinRetransmit, 0), state: 9, seq: 1000 }
+}
+
+fn reset_record(kind: abi::RecordKind, flags: u32) -> abi::Reset {
+    abi::Reset { header: header(kind, flags), state: 7, reason: 14 }
+}
+
+fn timer_record(kind: abi::RecordKind) -> abi::MinisockTimer {
+    abi::MinisockTimer {
+        header: header(kind, 0),
+        pair: INET,
+        minisock: 0xffff_8882_e0ad_5600,
+        jiffies: 4_295_000_000,
+        expires: 4_295_000_000 + 60 * 250,
+        substate: 6,
+        rcv_nxt: 501,
+    }
+}
+
+fn cancel_record(stack: &[u64]) -> abi::MinisockCancel {
+    let mut record = abi::MinisockCancel {
+        timer: timer_record(abi::RecordKind::TimerCancel),
+        frames: stack.len() as u64,
+        stack: [0; abi::MAX_FRAMES],
+    };
+    record.stack[..stack.len()].copy_from_slice(stack);
+    record
+}
+
+/// One good record of every kind.
+fn records() -> Vec<Vec<u8>> {
+    let records = vec![
+        state_change_record().as_bytes().to_vec(),
+        fin_retransmit_record().as_bytes().to_vec(),
+        reset_record(abi::RecordKind::ResetSent, 0).as_bytes().to_vec(),
+        reset_record(abi::RecordKind::ResetReceived, 0).as_bytes().to_vec(),
+        timer_record(abi::RecordKind::TimerStart).as_bytes().to_vec(),
+        cancel_record(&[]).as_bytes().to_vec(),
+        timer_record(abi::RecordKind::TimerExpire).as_bytes().to_vec(),
+    ];
+    assert_eq!(records.len(), abi::RecordKind::ALL.len());
+    records
+}
+
+fn decoder() -> Decoder {
+    Decoder::new(HZ, CancelSites::unknown())
+}
+
+fn kind_of(bytes: &[u8]) -> EventKind {
+    decoder().decode(bytes).expect("a good record").kind
+}
+
+fn change_of(record: &abi::StateChange) -> StateChange {
+    match kind_of(record.as_bytes()) {
+        EventKind::StateChange(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn timer_of(record: &abi::MinisockTimer) -> MinisockTimer {
+    match kind_of(record.as_bytes()) {
+        EventKind::TimerStarted(timer) => timer,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ipv4_pair() -> Pair {
+    Pair {
+        local: "10.0.0.1:43210".parse().expect("an address"),
+        remote: "10.0.0.2:80".parse().expect("an address"),
+    }
+}
+
+#[test]
+fn header_says_when_and_to_which_connection() {
+    for record in records() {
+        let event = decoder().decode(&record).expect("a good record");
+        assert_eq!(event.at, Monotonic::from_nanos(1_234_567_890));
+        assert_eq!(event.id, ConnectionId { netns: 4_026_531_840, cookie: 77 });
+    }
+}
+
+#[test]
+fn state_change_in_full() {
+    let expected = StateChange {
+        pair: ipv4_pair(),
+        from: TcpState::Established,
+        to: TcpState::FinWait1,
+        error: SocketError::None,
+        uid: 1000,
+        process: Some(Process { pid: 42, comm: Comm::from_bytes(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0") }),
+        write_seq: 1,
+        snd_nxt: 2,
+        snd_una: 3,
+        rcv_nxt: 4,
+        segs_in: 5,
+        segs_out: 6,
+        bytes_sent: 630,
+        bytes_received: 8,
+    };
+    assert_eq!(change_of(&state_change_record()), expected);
+}
+
+#[test]
+fn process_at_hand_is_the_owner_only_if_flagged() {
+    let mut record = state_change_record();
+    record.header.flags = 0;
+    assert_eq!(change_of(&record).process, None);
+}
+
+#[test]
+fn more_bytes_sent_again_than_sent_are_none() {
+    let record = abi::StateChange { bytes_sent: 1, bytes_retrans: 2, ..state_change_record() };
+    assert_eq!(change_of(&record).bytes_sent, 0);
+}
+
+#[test]
+fn socket_errors_by_meaning() {
+    let cases = [
+        (0, SocketError::None),
+        (libc::ETIMEDOUT, SocketError::TimedOut),
+        (libc::ECONNRESET, SocketError::Reset),
+        (libc::EPIPE, SocketError::Reset),
+        (libc::ECONNREFUSED, SocketError::Reset),
+        (libc::ECONNABORTED, SocketError::Aborted),
+        (libc::EHOSTUNREACH, SocketError::Other(libc::EHOSTUNREACH.cast_unsigned())),
+        (-1, SocketError::Other(u32::MAX)),
+    ];
+    for (errno, expected) in cases {
+        let record = abi::StateChange { error: errno.cast_unsigned(), ..state_change_record() };
+        assert_eq!(change_of(&record).error, expected, "{errno}");
+    }
+}
+
+#[test]
+fn every_state_of_a_connection_is_one() {
+    for number in 0..=u32::from(u8::MAX) {
+        let record = abi::StateChange { old: number, new: number, ..state_change_record() };
+        let decoded = decoder().decode(record.as_bytes());
+        if (1..=11).contains(&number) {
+            let change = change_of(&record);
+            assert_eq!((change.from as u32, change.to as u32), (number, number));
+        } else {
+            assert_eq!(decoded, Err(DecodeError::Value { kind: 0, value: number }));
+        }
+    }
+}
+
+#[test]
+fn fin_retransmit_and_resets_in_full() {
+    assert_eq!(kind_of(fin_retransmit_record().as_bytes()), EventKind::FinRetransmitted(TcpState::LastAck));
+    let sent = |flags, reason| {
+        let record = abi::Reset { reason, ..reset_record(abi::RecordKind::ResetSent, flags) };
+        kind_of(record.as_bytes())
+    };
+    let expected =
+        |active, reason| EventKind::ResetSent(ResetSent { state: TcpState::Close, active, reason });
+    assert_eq!(sent(0, 14), expected(false, Some(14)));
+    assert_eq!(sent(abi::flag::ACTIVE, 0), expected(true, None));
+    assert_eq!(
+        kind_of(reset_record(abi::RecordKind::ResetReceived, 0).as_bytes()),
+        EventKind::ResetReceived(TcpState::Close)
+    );
+}
+
+#[test]
+fn timers_in_full() {
+    let expected = MinisockTimer {
+        pair: ipv4_pair(),
+        minisock: 0xffff_8882_e0ad_5600,
+        substate: TcpState::TimeWait,
+        remaining: 60_000_000_000,
+        slack: Duration::from_millis(2056),
+        rcv_nxt: 501,
+    };
+    let started = timer_record(abi::RecordKind::TimerStart);
+    assert_eq!(kind_of(started.as_bytes()), EventKind::TimerStarted(expected));
+    let expired = timer_record(abi::RecordKind::TimerExpire);
+    assert_eq!(kind_of(expired.as_bytes()), EventKind::TimerExpired(expected));
+    assert_eq!(
+        kind_of(cancel_record(&[]).as_bytes()),
+        EventKind::TimerCancelled(expected, CancelSite::Unknown)
+    );
+}
+
+#[test]
+fn time_left_by_jiffies() {
+    let left = |jiffies: u64, expires: u64| {
+        let record = abi::MinisockTimer { jiffies, expires, ..timer_record(abi::RecordKind::TimerStart) };
+        let timer = timer_of(&record);
+        (timer.remaining, timer.slack)
+    };
+    let (tick, no_slack) = (4_000_000, Duration::ZERO);
+    let least_slack = Duration::from_millis(12);
+    assert_eq!(left(1000, 1000), (0, least_slack));
+    assert_eq!(left(1000, 1001), (tick, least_slack));
+    // The timer waits for its bucket, past its nominal end.
+    assert_eq!(left(1001, 1000), (-tick, no_slack));
+    assert_eq!(left(1000, 500), (-500 * tick, no_slack));
+    // Jiffies wrap.
+    assert_eq!(left(u64::MAX, 0), (tick, least_slack));
+    assert_eq!(left(0, u64::MAX), (-tick, no_slack));
+    // No timer runs for ages, and no figure overflows.
+    assert_eq!(left(0, i64::MAX.cast_unsigned()).0, i64::MAX);
+    assert_eq!(left(0, i64::MIN.cast_unsigned()), (-i64::MAX, no_slack));
+}
+
+#[test]
+fn minisock_has_one_of_two_substates() {
+    for substate in 0..20 {
+        for kind in [abi::RecordKind::TimerStart, abi::RecordKind::TimerExpire] {
+            let decoded = decoder().decode(abi::MinisockTimer { substate, ..timer_record(kind) }.as_bytes());
+            let refused = Err(DecodeError::Value { kind: kind as u32, value: substate });
+            assert_eq!(decoded == refused, !matches!(substate, 5 | 6), "{substate}");
+        }
+        let mut record = cancel_record(&[]);
+        record.timer.substate = substate;
+        assert_eq!(decoder().decode(record.as_bytes()).is_err(), !matches!(substate, 5 | 6), "{substate}");
+    }
+}
+
+#[test]
+fn addresses_of_both_families() {
+    let v6 = |text: &str| text.parse::<Ipv6Addr>().expect("an address").octets();
+    let shown = |local, remote| {
+        let pair = abi::Pair { local, remote, family: abi::AF_INET6, ..INET };
+        let pair = change_of(&abi::StateChange { pair, ..state_change_record() }).pair;
+        (pair.local.to_string(), pair.remote.to_string())
+    };
+    assert_eq!(
+        shown(v6("2001:db8::1"), v6("fe80::2")),
+        ("[2001:db8::1]:43210".to_owned(), "[fe80::2]:80".to_owned())
+    );
+    // A dual-stack socket: IPv4 on the wire.
+    assert_eq!(
+        shown(v6("::ffff:192.0.2.1"), v6("::ffff:192.0.2.2")),
+        ("192.0.2.1:43210".to_owned(), "192.0.2.2:80".to_owned())
+    );
+    // Compatible is not mapped.
+    assert_eq!(shown(v6("::1"), v6("::192.0.2.2")).0, "[::1]:43210");
+    for family in [0, 1, 3, 9, 11, 40, u16::MAX] {
+        let pair = abi::Pair { family, ..INET };
+        let refused = |kind| Err(DecodeError::Value { kind: kind as u32, value: u32::from(family) });
+        let change = abi::StateChange { pair, ..state_change_record() };
+        assert_eq!(decoder().decode(change.as_bytes()), refused(abi::RecordKind::StateChange));
+        let timer = abi::MinisockTimer { pair, ..timer_record(abi::RecordKind::TimerStart) };
+        assert_eq!(decoder().decode(timer.as_bytes()), refused(abi::RecordKind::TimerStart));
+    }
+}
+
+#[test]
+fn every_other_length_is_refused() {
+    for record in records() {
+        let (header, _) = abi::Header::read_from_prefix(&record).expect("it has one");
+        for length in 0..record.len() {
+            let expected = if length < size_of::<abi::Header>() {
+                DecodeError::NoHeader(length)
+            } else {
+                DecodeError::Length { kind: header.kind, length }
+            };
+            assert_eq!(decoder().decode(&record[..length]), Err(expected));
+        }
+        for more in [1, 4, 8, 1000] {
+            let mut record = record.clone();
+            record.resize(record.len() + more, 0);
+            let expected = DecodeError::Length { kind: header.kind, length: record.len() };
+            assert_eq!(decoder().decode(&record), Err(expected));
+        }
+    }
+}
+
+#[test]
+fn unknown_kinds_are_refused() {
+    for mut record in records() {
+        for kind in [7, 8, 255, u32::MAX] {
+            record[16..20].copy_from_slice(&kind.to_ne_bytes());
+            assert_eq!(decoder().decode(&record), Err(DecodeError::Kind(kind)));
+        }
+    }
+}
+
+#[test]
+fn unreadable_fields_are_refused() {
+    for mut record in records() {
+        let (header, _) = abi::Header::read_from_prefix(&record).expect("it has one");
+        record[24..28].copy_from_slice(&(header.flags | abi::flag::UNREADABLE).to_ne_bytes());
+        assert_eq!(decoder().decode(&record), Err(DecodeError::Unreadable(header.kind)));
+    }
+}
+
+const fn sites() -> [(std::ops::Range<u64>, CancelSite); 4] {
+    [
+        (0x4000..0x4100, CancelSite::Receive),
+        (0x1000..0x1100, CancelSite::Expiry),
+        (0x3000..0x3100, CancelSite::Reset),
+        (0x1100..0x1200, CancelSite::Restart),
+    ]
+}
+
+fn site_of(record: &abi::MinisockCancel) -> CancelSite {
+    match Decoder::new(HZ, CancelSites::from_ranges(sites())).decode(record.as_bytes()) {
+        Ok(Event { kind: EventKind::TimerCancelled(_, site), .. }) => site,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn first_known_frame_tells_the_cancel_site() {
+    let unknown = 0x9000;
+    let cases: [(&[u64], CancelSite); 10] = [
+        (&[], CancelSite::Unknown),
+        (&[unknown, 0x2000], CancelSite::Unknown),
+        (&[0x1080], CancelSite::Expiry),
+        // Frames that say nothing are passed over: the dispatcher, timer code, inet_twsk_deschedule_put.
+        (&[unknown, 0x2000, 0x3050, 0x4050], CancelSite::Reset),
+        (&[unknown, 0x2000, 0x4050], CancelSite::Receive),
+        // The innermost counts, wherever the functions lie.
+        (&[0x1150, 0x3050, 0x4050], CancelSite::Restart),
+        (&[0x4050, 0x3050, 0x1150], CancelSite::Receive),
+        // A range holds its first address, and not the one after its last.
+        (&[0x0fff, 0x1200, 0x2fff, 0x3100, 0x3fff, 0x4100], CancelSite::Unknown),
+        (&[0x1000], CancelSite::Expiry),
+        (&[0x1100], CancelSite::Restart),
+    ];
+    for (stack, expected) in cases {
+        assert_eq!(site_of(&cancel_record(stack)), expected, "{stack:x?}");
+    }
+    for (range, site) in sites() {
+        for address in [range.start, range.end - 1] {
+            assert_eq!(site_of(&cancel_record(&[address])), site, "{address:x}");
+        }
+    }
+}
+
+#[test]
+fn only_frames_that_are_filled_count() {
+    let mut record = cancel_record(&[0x9000, 0x3050]);
+    record.frames = 1;
+    assert_eq!(site_of(&record), CancelSite::Unknown);
+    record.frames = 0;
+    assert_eq!(site_of(&record), CancelSite::Unknown);
+    for frames in [2, abi::MAX_FRAMES as u64, abi::MAX_FRAMES as u64 + 1, u64::MAX] {
+        record.frames = frames;
+        assert_eq!(site_of(&record), CancelSite::Reset, "{frames}");
+    }
+    let deepest = [0x9000; abi::MAX_FRAMES - 1].into_iter().chain([0x4050]).collect::<Vec<_>>();
+    assert_eq!(site_of(&cancel_record(&deepest)), CancelSite::Receive);
+}
+
+#[test]
+fn no_addresses_no_sites() {
+    let sites = CancelSites::unknown();
+    assert_eq!(sites.classify(&[0, 1, u64::MAX]), CancelSite::Unknown);
+}
+
+/// Bytes that say they are a record of some kind, which is the better part of the way.
+fn plausible() -> impl Strategy<Value = Vec<u8>> {
+    let kinds = abi::RecordKind::ALL.len();
+    (0..kinds, any::<u32>(), vec(any::<u8>(), 0..300)).prop_map(move |(kind, flags, noise)| {
+        let mut record = records().swap_remove(kind);
+        let reaches = record.len().min(noise.len());
+        record[..reaches].copy_from_slice(&noise[..reaches]);
+        record[16..20].copy_from_slice(&u32::try_from(kind).expect("few kinds").to_ne_bytes());
+        record[24..28].copy_from_slice(&(flags & !abi::flag::UNREADABLE).to_ne_bytes());
+        record
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_are_a_cause_for_panic(bytes in vec(any::<u8>(), 0..400)) {
+        let _event = decoder().decode(&bytes);
+    }
+
+    #[test]
+    fn no_values_are_a_cause_for_panic(record in plausible()) {
+        for hz in [100, 250, 300, 1000] {
+            let decoder = Decoder::new(Hz::new(hz), CancelSites::from_ranges(sites()));
+            let refused = decoder.decode(&record).err();
+            let by_value = matches!(refused, None | Some(DecodeError::Value { .. }));
+            prop_assert!(by_value, "{:?}", refused);
+        }
+    }
+}

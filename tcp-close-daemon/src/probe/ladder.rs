@@ -165,12 +165,10 @@ pub(super) fn climb(ebpf: &mut Ebpf, preflight: &Preflight, family: Family) -> V
 }
 
 fn attach(ebpf: &mut Ebpf, btf: &Btf, hook: Hook, preflight: &Preflight, family: Family) -> HookReport {
-    if hook == Hook::Minisock && preflight.tw_timer_handler().is_none() {
-        let detail = preflight.symbols_error().map_or_else(
-            || format!("the kernel has no function {}", super::TW_TIMER_HANDLER),
-            ToString::to_string,
-        );
-        return HookReport { hook, rung: None, verdict: Verdict::Unsupported, detail: Some(detail) };
+    if hook == Hook::Minisock
+        && let Some(error) = preflight.addresses_error()
+    {
+        return HookReport { hook, rung: None, verdict: Verdict::Unsupported, detail: Some(error.to_owned()) };
     }
     let mut reasons = Vec::new();
     let mut verdict = Verdict::Unsupported;

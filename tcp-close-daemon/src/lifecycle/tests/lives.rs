@@ -102,15 +102,14 @@ fn plan() -> impl Strategy<Value = Plan> {
         CancelSite::Purge,
         CancelSite::Abort,
     ]);
-    let minisock = (any::<bool>(), option::of(any::<bool>()), vec(any::<bool>(), 0..4), pauses, ends).prop_map(
-        |(in_fin_wait2, flip, restarts, pauses, end)| MinisockPlan {
+    let minisock = (any::<bool>(), option::of(any::<bool>()), vec(any::<bool>(), 0..4), pauses, ends)
+        .prop_map(|(in_fin_wait2, flip, restarts, pauses, end)| MinisockPlan {
             in_fin_wait2,
             flip,
             restarts,
             pauses,
             end,
-        },
-    );
+        });
     let dwells = vec(MICROSECOND..5 * SECOND, 3);
     (0..5 * SECOND, select(endings()), dwells, 0..4_u32, any::<bool>(), minisock).prop_map(
         |(begins, (state, ending), dwells, retransmits, closed_again, minisock)| Plan {

@@ -141,7 +141,8 @@ fn no_time_is_absurd(observation: &Observation, span: Duration) -> bool {
             let story = ended.story.as_ref().map(longest_of);
             [ended.minisock, ended.fin_wait2, story].into_iter().flatten().all(|dwell| dwell <= span)
                 && ended.time_wait.is_none_or(|time_wait| {
-                    let before = if seen_late { time_wait.nominal + Duration::from_secs(10) } else { Duration::ZERO };
+                    let before =
+                        if seen_late { time_wait.nominal + Duration::from_secs(10) } else { Duration::ZERO };
                     time_wait.since_last_restart <= time_wait.dwell && time_wait.dwell <= span + before
                 })
         }
