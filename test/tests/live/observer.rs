@@ -11,7 +11,7 @@ use tcp_close::{
     event::TcpState,
     lifecycle::{
         Limits, Observation, Stats,
-        observation::{Closed, MinisockEnded},
+        observation::{Closed, MinisockEnded, Then},
     },
     pipeline::{Losses, Pipeline},
     probe::{Preflight, Probe, ProbeSettings},
@@ -20,7 +20,7 @@ use tcp_close::{
 use tcp_close_abi::Counters;
 use tcp_close_test::{
     netns::Netns,
-    oracle::{self, Netstat},
+    oracle::{self, Netstat, Timer},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -159,6 +159,23 @@ impl Observer {
             "resets of established connections"
         );
         assert_eq!(told.counters.resets_sent.iter().sum::<u64>(), kernel("Tcp", "OutRsts"), "resets sent");
+        for socket in namespaces.iter().flat_map(|netns| oracle::sockets(netns)) {
+            let told_of = |closed: &&Closed| closed.story.id.cookie == socket.cookie;
+            let closed = told.closed().iter().find(told_of).copied();
+            if socket.timer == Timer::TimeWait {
+                let closed = closed.unwrap_or_else(|| panic!("the close before {socket} was told"));
+                assert!(
+                    matches!(closed.then, Some(Then::TimeWait | Then::FinWait2)),
+                    "{socket}: {closed:#?}"
+                );
+                assert_eq!(
+                    (closed.story.pair.local, closed.story.pair.remote),
+                    (socket.local, socket.remote)
+                );
+            } else {
+                assert!(closed.is_none(), "{socket} is not closed: {closed:#?}");
+            }
+        }
         let began = told.minisocks_began();
         let ended = told.minisocks_ended().len();
         assert_eq!(began as u64, kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled"), "minisocks made");
