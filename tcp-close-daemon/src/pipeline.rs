@@ -162,7 +162,8 @@ impl Pipeline {
         });
         let counters = self.probe.counters()?;
         if counters.lost_total() > self.counters.lost_total() {
-            self.tracker.gap();
+            // Lost before the counters were read; what was held back since may be part of it.
+            self.tracker.gap(clock::monotonic_now());
         }
         self.counters = counters;
         let complete = now - HOLD_BACK;

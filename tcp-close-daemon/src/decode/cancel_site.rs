@@ -7,8 +7,8 @@ use crate::{event::CancelSite, kernel::symbols::Symbols};
 /// Functions that name the cause when they are the first known one on the stack, innermost first.
 ///
 /// Names of timer code and of `inet_twsk_deschedule_put`, which every early end passes, say nothing and are not
-/// here; they are passed over. Kernel sources: net/ipv4/tcp_minisocks.c, inet_hashtables.c,
-/// inet_timewait_sock.c, tcp_ipv4.c, tcp.c and kernel/time/timer.c, Linux 5.10 to 7.2.
+/// here; they are passed over. Kernel sources: `net/ipv4/tcp_minisocks.c`, `inet_hashtables.c`,
+/// `inet_timewait_sock.c`, `tcp_ipv4.c`, `tcp.c` and `kernel/time/timer.c`, Linux 5.10 to 7.2.
 const FUNCTIONS: &[(&str, CancelSite)] = &[
     ("expire_timers", CancelSite::Expiry),
     ("__run_timers", CancelSite::Expiry),

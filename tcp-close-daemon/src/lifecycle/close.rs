@@ -295,7 +295,7 @@ impl Close {
         }
         match (change.from, self.minisock) {
             (TcpState::CloseWait | TcpState::LastAck | TcpState::Closing, _) => {
-                self.peer_fin_was_taken(change)
+                self.peer_fin_was_taken(change);
             }
             // To a minisock in TIME-WAIT: the peer's FIN is what took it there.
             (TcpState::FinWait2, Some((_, TcpState::TimeWait))) => {

@@ -186,8 +186,8 @@ impl Minisock {
         self.began.filter(|&(began, _)| fits && began == at).map(|(_, substate)| substate)
     }
 
-    pub(super) const fn hand_over(&mut self, story: Story) {
-        self.story = Some(story);
+    pub(super) const fn hand_over(&mut self, story: &Story) {
+        self.story = Some(*story);
     }
 
     pub(super) const fn mark_gap(&mut self) {

@@ -4,6 +4,8 @@
 //! `minisock` from there on, `trouble` for what is lost, late, too much or mistaken for another. `properties`
 //! holds for any events at all, and for the lives that `lives` makes up.
 
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its strings so")]
+
 mod full_socket;
 mod lives;
 mod minisock;

@@ -78,6 +78,8 @@ pub struct Tracker {
     unclaimed: LruCache<(u32, Pair), (Monotonic, u64)>,
     /// Resets of sockets that are not followed yet.
     early_resets: LruCache<ConnectionId, (Monotonic, EarlyReset)>,
+    /// The end of the last interval in which events were lost.
+    gap_until: Option<Monotonic>,
     stats: Stats,
 }
 
@@ -96,6 +98,7 @@ impl Tracker {
             cancelled: VecDeque::new(),
             unclaimed: LruCache::new(EARLY),
             early_resets: LruCache::new(EARLY),
+            gap_until: None,
             stats: Stats::default(),
         }
     }
@@ -156,8 +159,9 @@ impl Tracker {
         self.early_resets.clear();
     }
 
-    /// Events were lost: whatever is being followed may lack some.
-    pub fn gap(&mut self) {
+    /// Events up to `until` were lost: what is followed now, or begins up to then, may lack some.
+    pub fn gap(&mut self, until: Monotonic) {
+        self.gap_until = Some(until);
         for (_, close) in &mut self.sockets {
             close.mark_gap();
         }
@@ -198,6 +202,9 @@ impl Tracker {
             reset.apply(close);
         }
         close.change(at, change);
+        if Some(at) <= self.gap_until {
+            close.mark_gap();
+        }
         let (ended, state_now) = (close.ended().is_some(), close.closing_state());
         self.count_state(state_before, state_now);
         if ended {
@@ -276,6 +283,9 @@ impl Tracker {
             self.end(address, None, EndCause::Unknown, out);
         }
         let mut minisock = Minisock::begun(at, id, timer);
+        if Some(at) <= self.gap_until {
+            minisock.mark_gap();
+        }
         if let Some(close) = self.sockets.get_mut(&id) {
             minisock.replaces(id, close.fin_wait2_since());
             close.replaced_by(address, timer.substate);
@@ -397,7 +407,7 @@ impl Tracker {
         }
         if let Some(closed) = close.closed(self.sees_minisocks) {
             if let Some(minisock) = self.minisock_of(id, &close) {
-                minisock.hand_over(closed.story);
+                minisock.hand_over(&closed.story);
             }
             out.push(Observation::Closed(closed));
         }
@@ -412,7 +422,7 @@ impl Tracker {
         self.stats.unmatched += 1;
         close.mark_gap();
         if let Some(minisock) = self.minisock_of(id, &close) {
-            minisock.hand_over(close.story());
+            minisock.hand_over(&close.story());
         }
     }
 

@@ -17,7 +17,7 @@ fn active_close_in_four_segments_goes_on_in_a_minisock() {
         0.000101 a start fw2 rcv=500
         0.000103 a 5>7 write=1001 rcv=500 in=10 tx=300 rx=499
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl uid 1000
             0.0001 a fin_wait1 > fin_wait2 after 0.0001
             0.000101 minisock began in fin_wait2 for 60 + 2.056
@@ -38,7 +38,7 @@ fn active_close_in_three_segments_is_born_in_time_wait() {
         0.000101 a start tw rcv=501
         0.000103 a 5>7 write=1001 rcv=501 in=10 rx=500
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.0001 a fin_wait1 > fin_wait2 after 0.0001
             0.000101 minisock began in time_wait for 60 + 2.056
@@ -49,7 +49,7 @@ fn active_close_in_three_segments_is_born_in_time_wait() {
     );
 }
 
-/// shutdown(), data from the peer, its FIN; the socket is still open, so TIME-WAIT begins at once.
+/// `shutdown()`, data from the peer, its FIN; the socket is still open, so TIME-WAIT begins at once.
 #[test]
 fn half_close_with_data_from_the_peer() {
     check(
@@ -59,7 +59,7 @@ fn half_close_with_data_from_the_peer() {
         4.0 a start tw rcv=705033205
         4.000002 a 5>7 write=1001 rcv=705033205 in=9999 tx=300 rx=5000000500
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/nc
             0.1 a fin_wait1 > fin_wait2 after 0.1
             4 minisock began in time_wait for 60 + 2.056
@@ -70,7 +70,7 @@ fn half_close_with_data_from_the_peer() {
     );
 }
 
-/// shutdown(), then close() in FIN-WAIT-2: a change from a state to itself, then a minisock.
+/// `shutdown()`, then `close()` in FIN-WAIT-2: a change from a state to itself, then a minisock.
 #[test]
 fn half_close_then_close() {
     check(
@@ -85,7 +85,7 @@ fn half_close_then_close() {
         63.5 a cancel expiry
         63.5 a expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/nc
             0.1 a fin_wait1 > fin_wait2 after 0.1
             2 a fin_wait2 > fin_wait2 by 43/sh
@@ -118,7 +118,7 @@ fn close_after_shutdown_in_every_state() {
         6.0 c start tw
         6.0 c 5>7
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/nc
             0 b established > close_wait
             0.5 a fin_wait1 > fin_wait1 by 43/sh
@@ -149,7 +149,7 @@ fn passive_close_in_three_segments() {
         0.0001 a 8>9 by=7/nginx uid=33 write=700 rcv=501 out=5 tx=70 rx=500
         0.0002 a 9>7 write=701 rcv=501 out=6 tx=70 rx=500
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close_wait
             0.0001 a close_wait > last_ack after 0.0001 by 7/nginx uid 33
             0.0002 a last_ack > close after 0.0001
@@ -167,7 +167,7 @@ fn passive_close_late_and_with_data() {
         90.0 a 8>9 by=7/nginx write=705033404 rcv=501 out=9999 tx=5000000070 rx=500
         90.25 a 9>7 write=705033405 rcv=501 out=10000 tx=5000000070 rx=500
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close_wait
             90 a close_wait > last_ack after 90 by 7/nginx
             90.25 a last_ack > close after 0.25
@@ -190,7 +190,7 @@ fn simultaneous_close() {
         0.2 b start tw rcv=1001
         0.200002 b 11>7 write=501 rcv=1001 rx=1000
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/a
             0 b established > fin_wait1 by 43/b
             0.1 a fin_wait1 > closing after 0.1
@@ -222,7 +222,7 @@ fn lost_fins_are_sent_again() {
         1.2 b again 9
         1.3 b 9>7 write=1001
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             fin retransmitted in fin_wait1
             fin retransmitted in fin_wait1
@@ -249,7 +249,7 @@ fn error_from_before_the_close_does_not_matter() {
         0.1 a 8>9 by=7/nginx write=1000 err=113
         0.2 a 9>7 write=1001 err=113
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close_wait
             0.1 a close_wait > last_ack after 0.1 by 7/nginx
             0.2 a last_ack > close after 0.1
@@ -270,7 +270,7 @@ fn refused_time_wait() {
         0.1 b 4>11 write=1001 rcv=501
         0.2 b 11>7 write=1001 rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0 b established > fin_wait1 by 43/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
@@ -296,7 +296,7 @@ fn abort_by_linger_zero() {
         1.1 b 8>7 by=43/srv
         1.10001 b sent 7 active reason=14
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close by 42/curl
             0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
             1 b established > close_wait
@@ -306,7 +306,7 @@ fn abort_by_linger_zero() {
     );
 }
 
-/// close() with data in the receive queue.
+/// `close()` with data in the receive queue.
 #[test]
 fn abort_for_unread_data() {
     check(
@@ -317,7 +317,7 @@ fn abort_for_unread_data() {
         1.1 b 8>7 by=43/srv
         1.10001 b sent 7 active reason=11
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close by 42/curl
             0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 11
             1 b established > close_wait
@@ -336,7 +336,7 @@ fn abort_by_linger_zero_after_shutdown() {
         0.1 a 8>9 by=42/srv write=1000
         0.2 a 9>7 by=42/srv write=1001 una=1000
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close_wait
             0.1 a close_wait > last_ack after 0.1 by 42/srv
             0.2 a last_ack > close after 0.1 by 42/srv
@@ -345,7 +345,7 @@ fn abort_by_linger_zero_after_shutdown() {
     );
 }
 
-/// TCP_LINGER2 below 0: by close() in FIN-WAIT-2, and as our FIN is acknowledged.
+/// `TCP_LINGER2` below 0: by `close()` in FIN-WAIT-2, and as our FIN is acknowledged.
 #[test]
 fn fin_wait2_that_may_not_linger() {
     check(
@@ -360,7 +360,7 @@ fn fin_wait2_that_may_not_linger() {
         1.1 b 5>7 write=1001
         1.10001 b sent 7
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.2 a fin_wait2 > fin_wait2 by 42/curl
@@ -384,7 +384,7 @@ fn fin_wait2_runs_out_in_the_full_socket() {
         60.1 a sent 5 active
         60.1 a 5>7 write=1001
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             60.1 a fin_wait2 > close after 60
@@ -403,7 +403,7 @@ fn data_after_full_close() {
         0.1 a 4>7 err=reset write=1001 una=1000
         0.10001 a sent 7 reason=5
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > close after 0.1
             reset not received
@@ -438,7 +438,7 @@ fn reset_received_in_every_state() {
         6.2 f received 11
         6.2 f 11>7 err=reset write=2 una=1
         ",
-        expect![[r#"
+        &expect![[r#"
             1 a established > close by 9/else
             1 a closed, then closed: none reset_received, sent 0, received 0, reset received
             2 b established > fin_wait1 by 42/curl
@@ -483,7 +483,7 @@ fn retransmission_times_out() {
         99.0 d 9>7 err=113 write=1001 una=1000
         99.0 e 1>7 err=timeout write=1000 una=900
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0 b established > fin_wait1 by 42/curl
             0 c established > fin_wait1 by 42/curl
@@ -518,7 +518,7 @@ fn keepalive_times_out() {
         9.9 c sent 8 active reason=15
         9.9 c 8>7 err=timeout
         ",
-        expect![[r#"
+        &expect![[r#"
             7 a established > close
             7 a closed, then closed: none timed_out, sent 0, received 0, reset sent for reason 15
             8 b established > close
@@ -545,7 +545,7 @@ fn killed_by_an_operator() {
         3.1 c 8>9 by=43/srv write=1000
         3.2 c 9>7 err=aborted by=99/ss write=1001 una=1000
         ",
-        expect![[r#"
+        &expect![[r#"
             1 a established > close by 99/ss
             1 a closed, then closed: none killed, sent 0, received 0, reset sent for reason 14
             2 b established > fin_wait1 by 42/curl
@@ -569,7 +569,7 @@ fn end_without_a_sign_is_not_explained() {
         2.0 b 1>8 rcv=1
         2.1 b 8>7
         ",
-        expect![[r#"
+        &expect![[r#"
             1 a established > close
             1 a closed, then closed: none ?, sent 0, received 0
             2 b established > close_wait
@@ -596,7 +596,7 @@ fn not_a_close() {
         5.0 d 7>2 by=42/curl
         5.1 d 2>1
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a close > syn_sent by 42/curl
             1 a syn_sent > close
             2 b close > listen by 43/srv
@@ -623,7 +623,7 @@ fn first_seen_midway() {
         0.0 d 11>7 write=1001 rcv=501 rx=500
         0.0 e 8>7 err=reset rcv=501 rx=500
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a fin_wait1 > fin_wait2
             0 b close_wait > last_ack by 43/srv
             0 c last_ack > close
@@ -656,7 +656,7 @@ fn first_seen_as_its_minisock_begins() {
         61.5 b cancel expiry cookie=0
         61.5 b expire cookie=0
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             0.000002 a fin_wait2 > close
             0.000003 minisock began in fin_wait2 for 60 + 2.056
@@ -691,7 +691,7 @@ fn without_sight_of_minisocks() {
         0.2 d received 5
         0.2 d 5>7 err=reset write=1001
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0 b established > fin_wait1 by 42/curl
             0 c established > close_wait

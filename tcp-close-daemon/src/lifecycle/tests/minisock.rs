@@ -16,7 +16,7 @@ fn expiry_takes_the_wait_and_the_slack_of_its_timer() {
         62.4 a cancel expiry rcv=501
         62.4 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -42,7 +42,7 @@ fn flip_that_leaves_a_trace() {
         66.0 a cancel expiry rcv=501
         66.0 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -68,7 +68,7 @@ fn flip_that_leaves_none() {
         62.0 a cancel expiry rcv=501
         62.0 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -93,7 +93,7 @@ fn flip_within_a_tick() {
         61.5 a cancel expiry rcv=501
         61.5 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -101,6 +101,29 @@ fn flip_within_a_tick() {
             0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
             61.5 a minisock ended, expired: began in fin_wait2, minisock 61.4, fin_wait2 0.00005, time_wait 61.39995 (61.39995 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 0.00005, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+        "#]],
+    );
+}
+
+/// The timer counts in ticks, and its end may seem to lie before what it was set to.
+#[test]
+fn flip_is_not_before_the_beginning() {
+    check(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        0.1 a 4>5 write=1001
+        0.103 a start fw2
+        0.103 a 5>7 write=1001
+        3.0 a cancel connect tw left=57.099
+        ",
+        &expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.103 minisock began in fin_wait2 for 60 + 2.056
+            0.103 a fin_wait2 > close after 0.003
+            0.103 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
+            3 a minisock ended, reused: began in fin_wait2, minisock 2.897, fin_wait2 0.003, time_wait 2.897 (2.897 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 0.003, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
     );
 }
@@ -119,7 +142,7 @@ fn flip_to_another_wait() {
         81.0 a cancel expiry
         81.0 a expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 30 + 2.056
@@ -148,7 +171,7 @@ fn restarts_that_leave_a_trace() {
         71.0 a cancel expiry rcv=501
         71.0 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -175,7 +198,7 @@ fn restart_that_leaves_none() {
         61.5 a cancel expiry rcv=501
         61.5 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -214,7 +237,7 @@ fn restart_of_either_kind_after_a_flip_of_either_kind() {
         73.0 b cancel expiry
         73.0 b expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0 b established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
@@ -253,7 +276,7 @@ fn verdicts() {
         62.4 d cancel expiry
         62.4 d expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             0.1 minisock began in time_wait for 60 + 2.056
             0.2 minisock began in time_wait for 60 + 2.056
@@ -291,7 +314,7 @@ fn every_end_of_a_time_wait() {
         6.0 f cancel abort
         7.0 g cancel unknown
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             0.1 minisock began in time_wait for 60 + 2.056
             0.2 minisock began in time_wait for 60 + 2.056
@@ -338,7 +361,7 @@ fn every_end_of_a_fin_wait2() {
         6.0 f cancel abort
         7.0 g cancel unknown
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in fin_wait2 for 60 + 2.056
             0.1 minisock began in fin_wait2 for 60 + 2.056
             0.2 minisock began in fin_wait2 for 60 + 2.056
@@ -364,7 +387,7 @@ fn every_end_of_a_fin_wait2() {
     );
 }
 
-/// By a connect(), while FIN-WAIT-2 and TIME-WAIT are both told from the timer.
+/// By a `connect()`, while FIN-WAIT-2 and TIME-WAIT are both told from the timer.
 #[test]
 fn time_wait_after_a_flip_ends_before_its_time() {
     check(
@@ -376,7 +399,7 @@ fn time_wait_after_a_flip_ends_before_its_time() {
         0.4 a (start tw)
         2.0 a cancel connect rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -399,7 +422,7 @@ fn reused_after_its_time() {
         0.500002 a 5>7 write=1001 rcv=501 rx=500
         61.0 a cancel connect rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -423,7 +446,7 @@ fn fin_that_never_comes() {
         61.0 a cancel expiry
         61.0 a expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -446,7 +469,7 @@ fn minisock_ends_before_its_socket_has_settled() {
         0.100002 a 5>7 write=1001
         0.100050 a cancel reset
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -475,7 +498,7 @@ fn kernel_addresses_are_hidden() {
         7.0 b cancel unknown
         70.0 b 1>8
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -493,7 +516,7 @@ fn kernel_addresses_are_hidden() {
     );
 }
 
-/// The full socket is found by its pair, within moments; a reader of sock_diag may give the minisock a cookie.
+/// The full socket is found by its pair, within moments; a reader of `sock_diag` may give the minisock a cookie.
 #[test]
 fn minisock_without_a_cookie() {
     check(
@@ -507,7 +530,7 @@ fn minisock_without_a_cookie() {
         64.0 a cancel expiry cookie=777
         64.0 a expire cookie=777
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.3 minisock began in fin_wait2 for 60 + 2.056
@@ -532,7 +555,7 @@ fn minisock_without_a_cookie_nor_a_socket() {
         66.0 a cancel expiry cookie=0
         66.0 a expire cookie=0
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             5 restarted
             9 a fin_wait2 > close
@@ -558,7 +581,7 @@ fn first_seen_midway() {
         108.0 c expire
         109.0 d cancel connect left=30
         ",
-        expect![[r#"
+        &expect![[r#"
             105 restarted
             107 b minisock ended, expired: began in ?, minisock ?, fin_wait2 ?, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 nothing known before

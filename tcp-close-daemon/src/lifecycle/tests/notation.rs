@@ -58,13 +58,13 @@ pub(super) fn tracker() -> Tracker {
 
 /// Checks what a usual tracker makes of events, to the end.
 #[track_caller]
-pub(super) fn check(text: &str, expected: Expect) {
+pub(super) fn check(text: &str, expected: &Expect) {
     check_with(tracker(), text, expected);
 }
 
 /// Checks what a tracker makes of events, to the end; where it counts some of them as lost, that is told last.
 #[track_caller]
-pub(super) fn check_with(mut tracker: Tracker, text: &str, expected: Expect) {
+pub(super) fn check_with(mut tracker: Tracker, text: &str, expected: &Expect) {
     let mut script = Script::default();
     let mut lines: Vec<_> = text.lines().filter_map(|line| script.read(line)).collect();
     lines.sort_by_key(Line::at);
@@ -72,7 +72,7 @@ pub(super) fn check_with(mut tracker: Tracker, text: &str, expected: Expect) {
     for line in lines {
         match line {
             Line::Event(event) => tracker.apply(&event, &mut out),
-            Line::Gap(_) => tracker.gap(),
+            Line::Gap(at) => tracker.gap(at),
         }
     }
     tracker.finish(&mut out);

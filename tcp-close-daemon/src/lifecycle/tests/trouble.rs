@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::notation::{LIMITS, WAIT, check, check_with, events, tracker};
+use super::notation::{WAIT, check, check_with, events, tracker};
 use crate::lifecycle::{Limits, Observation, Sequencer, Tracker};
 
 /// One cookie, two lives, the second before the first has settled; its resets are its own.
@@ -20,7 +20,7 @@ fn socket_is_connected_anew() {
         0.02 a received 8
         0.02 a 8>7 err=reset
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close by 42/curl
             0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
             0.001 a close > syn_sent by 42/curl
@@ -44,7 +44,7 @@ fn socket_is_connected_anew_unseen() {
         0.003 a received 1
         0.003 a 1>7 err=reset
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close by 42/curl
             0 a closed, then closed: none reset_sent by 42/curl, sent 0, received 0, reset sent for reason 14
             0.003 a established > close
@@ -70,7 +70,7 @@ fn two_minisocks_of_one_cookie() {
         61.0 a cancel expiry rcv=501
         61.0 a expire rcv=501
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -108,7 +108,7 @@ fn minisock_address_is_used_again() {
         7.0 f (start tw at=e)
         8.0 f cancel connect at=e
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             1 a minisock ended, unknown: began in time_wait, minisock 1, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
@@ -127,6 +127,78 @@ fn minisock_address_is_used_again() {
     );
 }
 
+/// Its socket pair tells the next one from the last, whose cancellation nobody has explained yet.
+#[test]
+fn minisock_address_is_used_again_without_cookies() {
+    check(
+        "\
+        0.0 a start tw cookie=0
+        1.0 a cancel unknown cookie=0
+        1.1 b start tw cookie=0 at=a
+        3.0 b cancel unknown cookie=0 at=a
+        ",
+        &expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            1 ? minisock ended, unknown: began in time_wait, minisock 1, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            1.1 minisock began in time_wait for 60 + 2.056
+            3 ? minisock ended, unknown: began in time_wait, minisock 1.9, fin_wait2 ?, time_wait 1.9 (1.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+        "#]],
+    );
+}
+
+/// The last one was to be restarted when it was last seen: that was no end, and the end is not known.
+#[test]
+fn minisock_address_is_used_again_after_a_restart() {
+    check(
+        "\
+        0.0 a start tw
+        5.0 a cancel restart
+        5.0 a (start tw)
+        5.1 a (cancel connect)
+        5.2 b start tw at=a
+        6.0 b cancel connect at=a
+        ",
+        &expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            5.2 minisock began in time_wait for 60 + 2.056
+            6 b minisock ended, reused: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            1 unmatched
+        "#]],
+    );
+}
+
+/// What is known of a socket is not handed to a stranger.
+#[test]
+fn minisock_address_is_used_again_after_eviction() {
+    check_with(
+        Tracker::new(Limits { sockets: 10, minisocks: 1 }, WAIT, true),
+        "\
+        0.0 a 1>4 by=42/curl
+        0.1 a 4>5
+        0.1 a start fw2
+        0.1 a 5>7
+        0.101 b start tw
+        0.102 c start tw at=a
+        2.0 c cancel connect at=a
+        ",
+        &expect![[r#"
+            0 a established > fin_wait1 by 42/curl
+            0.1 a fin_wait1 > fin_wait2 after 0.1
+            0.1 minisock began in fin_wait2 for 60 + 2.056
+            0.1 a fin_wait2 > close after 0
+            0.101 minisock began in time_wait for 60 + 2.056
+            0.102 minisock began in time_wait for 60 + 2.056
+            0.1 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 0 ack 0, sent 0, received 0 after our fin 0
+            2 c minisock ended, reused: began in time_wait, minisock 1.898, fin_wait2 ?, time_wait 1.898 (1.898 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+            2 minisocks evicted
+        "#]],
+    );
+}
+
 /// FIN-WAIT-2 is never restarted, so it cannot be the first one.
 #[test]
 fn second_minisock_of_one_cookie_at_the_same_address() {
@@ -137,7 +209,7 @@ fn second_minisock_of_one_cookie_at_the_same_address() {
         2.0 a start fw2
         3.0 a cancel connect
         ",
-        expect![[r#"
+        &expect![[r#"
             0 minisock began in fin_wait2 for 60 + 2.056
             2 minisock began in fin_wait2 for 60 + 2.056
             3 a minisock ended, reused: began in fin_wait2, minisock 1, fin_wait2 ?
@@ -171,7 +243,7 @@ fn entry_into_close_is_lost() {
         7.0 c sent 7 active
         8.0 c cancel reset
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -207,7 +279,7 @@ fn change_of_state_is_lost() {
         3.1 b (8>9)
         3.2 b 9>7 write=1001
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             2 minisock began in time_wait for 60 + 2.056
             2 a fin_wait2 > close
@@ -237,7 +309,7 @@ fn start_is_lost() {
         100.5 - gap
         100.5 b 5>7 write=1001
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 a fin_wait2 > close after 0.4
@@ -269,7 +341,7 @@ fn cancel_is_lost() {
         70.5 a (cancel expiry)
         70.5 a expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -297,7 +369,7 @@ fn start_after_a_cancel_is_lost() {
         64.0 a cancel expiry
         64.0 a expire
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -322,7 +394,7 @@ fn expiry_is_lost() {
         61.0 a cancel expiry rcv=501
         61.0 a (expire)
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -346,7 +418,7 @@ fn whole_end_is_lost() {
         61.0 a (cancel expiry)
         61.0 a (expire)
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.5 minisock began in time_wait for 60 + 2.056
@@ -374,7 +446,7 @@ fn gap_marks_what_lives_through_it() {
         4.0 b cancel connect
         4.0 d cancel connect
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > close_wait
             0 minisock began in time_wait for 60 + 2.056
             2 c established > close_wait
@@ -388,6 +460,28 @@ fn gap_marks_what_lives_through_it() {
             4 b minisock ended, reused: began in time_wait, minisock 4, fin_wait2 ?, time_wait 4 (4 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
                 nothing known before
             4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+                nothing known before
+        "#]],
+    );
+}
+
+/// The loss is known before the events that were held back with it are told.
+#[test]
+fn gap_marks_what_begins_in_it() {
+    check(
+        "\
+        2.5 - gap
+        2.0 c 1>8 rcv=1
+        2.0 d start tw
+        3.0 c 8>7 error=reset
+        4.0 d cancel connect
+        ",
+        &expect![[r#"
+            2 c established > close_wait
+            2 minisock began in time_wait for 60 + 2.056
+            3 c close_wait > close after 1
+            3 c closed, then closed: passive ?, close_wait 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, gap
+            4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
                 nothing known before
         "#]],
     );
@@ -410,7 +504,7 @@ fn eviction_is_counted() {
         2.0 e cancel connect
         2.0 f cancel connect
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 1/a
             0.1 b established > fin_wait1 by 2/b
             0.2 c established > fin_wait1 by 3/c
@@ -444,7 +538,7 @@ fn no_room_at_all() {
         0.1 a 5>7
         9.0 a cancel connect
         ",
-        expect![[r#"
+        &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2
             0.1 minisock began in fin_wait2 for 60 + 2.056
@@ -469,7 +563,7 @@ fn signs_of_strangers() {
         7.0 c sent 10
         8.0 d sent 7
         ",
-        expect![[r#"
+        &expect![[r#"
             5 a established > close_wait
             5.1 a close_wait > last_ack after 0.1 by 43/srv
             5.2 a last_ack > close after 0.1
