@@ -134,7 +134,10 @@ impl Script {
         }
         let number = self.number(name);
         let (rest, said): (Vec<&str>, Vec<&str>) = words.partition(|word| !word.contains('='));
-        let said = said.iter().filter_map(|word| word.split_once('=')).collect();
+        let said: HashMap<&str, &str> = said.iter().filter_map(|word| word.split_once('=')).collect();
+        for key in said.keys() {
+            assert!(KEYS.contains(key), "{key} is no key: {line}");
+        }
         let arguments = Arguments { number, said };
         let kind = match (what, rest.as_slice()) {
             ("again", [from]) => EventKind::FinRetransmitted(state(from)),
@@ -226,6 +229,10 @@ impl Script {
     }
 }
 
+/// Every key there is; a misspelled one would go unnoticed otherwise.
+const KEYS: [&str; 14] =
+    ["at", "by", "cookie", "err", "in", "left", "out", "rcv", "reason", "rx", "tx", "uid", "una", "write"];
+
 /// What a line says of an event, as key and value.
 struct Arguments<'a> {
     number: u64,
@@ -244,8 +251,8 @@ impl Arguments<'_> {
     fn pair(&self) -> Pair {
         let port = 1000 + u16::try_from(self.number).expect("few names");
         Pair {
-            local: SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), port),
-            remote: SocketAddr::new(Ipv4Addr::new(10, 0, 0, 2).into(), 80),
+            local: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), port),
+            remote: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 2).into(), 80),
         }
     }
 

@@ -473,14 +473,14 @@ fn gap_marks_what_begins_in_it() {
         2.5 - gap
         2.0 c 1>8 rcv=1
         2.0 d start tw
-        3.0 c 8>7 error=reset
+        3.0 c 8>7 err=reset
         4.0 d cancel connect
         ",
         &expect![[r#"
             2 c established > close_wait
             2 minisock began in time_wait for 60 + 2.056
             3 c close_wait > close after 1
-            3 c closed, then closed: passive ?, close_wait 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, gap
+            3 c closed, then closed: passive reset_received, close_wait 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset received, gap
             4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
                 nothing known before
         "#]],
