@@ -20,6 +20,8 @@ use tcp_close_test::{
 mod aborts;
 #[path = "live/families.rs"]
 mod families;
+#[path = "live/full_ring.rs"]
+mod full_ring;
 #[path = "live/lost.rs"]
 mod lost;
 #[path = "live/not_closes.rs"]

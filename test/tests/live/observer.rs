@@ -77,11 +77,16 @@ pub(crate) struct Observer {
 impl Observer {
     /// Attaches every hook, and remembers what the kernel has counted so far in these namespaces.
     pub(crate) fn attach(namespaces: &[&Netns]) -> Self {
+        Self::attach_with_ring(namespaces, 1 << 20)
+    }
+
+    /// [`Self::attach`] with a ring of this many bytes.
+    pub(crate) fn attach_with_ring(namespaces: &[&Netns], ring_bytes: u32) -> Self {
         static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
         let preflight = PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"));
         let settings = ProbeSettings {
             netns: namespaces.iter().map(|netns| netns.inode()).collect(),
-            ring_bytes: 1 << 20,
+            ring_bytes,
             ..ProbeSettings::default()
         };
         let told = Told {
@@ -130,6 +135,14 @@ impl Observer {
         let closed = told.closed();
         assert_eq!(closed.len(), count, "{closed:#?}");
         closed
+    }
+
+    /// Does something while nobody reads the ring.
+    pub(crate) fn stall<T>(&self, meanwhile: impl FnOnce() -> T) -> T {
+        let told = self.told.0.lock().expect("the observer is alive");
+        let result = meanwhile();
+        drop(told);
+        result
     }
 
     /// Every count that the kernel keeps too must be the kernel's, summed over the namespaces; nothing may have

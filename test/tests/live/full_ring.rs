@@ -1,0 +1,63 @@
+//! The ring is full: records are lost, and said to be; counts are not.
+
+use tcp_close::{event::TcpState, lifecycle::observation::Then};
+use tcp_close_test::{address::Family, netns::Netns, oracle::Netstat, stream};
+
+use crate::{observer::Observer, read_to_fin};
+
+const CONNECTIONS: u64 = 100;
+
+#[test]
+fn counts_stay_exact_and_stories_are_marked() {
+    let netns = Netns::new();
+    // A page: some 25 records, where each of these connections makes 7.
+    let observer = Observer::attach_with_ring(&[&netns], 4096);
+    let before = Netstat::of(&netns);
+    observer.stall(|| {
+        for _ in 0..CONNECTIONS {
+            let (client, server) = stream::pair(&netns, &netns, Family::V4.loopback());
+            drop(client);
+            assert_eq!(read_to_fin(&server), b"");
+            drop(server);
+        }
+    });
+    let told = observer.wait_until("the loss is known", |told| told.counters.lost_total() > 0);
+    let cells = [
+        (TcpState::Established, TcpState::FinWait1),
+        (TcpState::Established, TcpState::CloseWait),
+        (TcpState::FinWait1, TcpState::FinWait2),
+        (TcpState::CloseWait, TcpState::LastAck),
+        (TcpState::LastAck, TcpState::Close),
+        (TcpState::FinWait2, TcpState::Close),
+    ];
+    for (from, to) in cells {
+        assert_eq!(told.transitions(from, to), CONNECTIONS, "{from:?} > {to:?}");
+    }
+    let records = told.counters.submitted.iter().sum::<u64>() + told.counters.lost_total();
+    let minisocks = Netstat::of(&netns).since(&before).get("TcpExt", "TW");
+    assert_eq!(records, 6 * CONNECTIONS + u64::try_from(minisocks).expect("it grows"), "each is put or lost");
+
+    // What was in the ring is told, what it lacks is marked, and nothing is made up.
+    let told = observer.wait_until("what was in the ring is told", |told| !told.closed().is_empty());
+    let closed = told.closed();
+    assert!(closed.len() < 2 * usize::try_from(CONNECTIONS).expect("a hundred"));
+    assert!(closed.iter().any(|closed| closed.story.gap), "{closed:#?}");
+    assert!(closed.iter().all(|closed| closed.then != Some(Then::Refused)), "{closed:#?}");
+
+    // Once the ring is read again, closes are told whole again.
+    let (client, server) = stream::pair(&netns, &netns, Family::V6.loopback());
+    let pair = (client.local_addr().expect("an address"), server.local_addr().expect("an address"));
+    drop(client);
+    assert_eq!(read_to_fin(&server), b"");
+    drop(server);
+    let whole = observer.wait_until("a close after the loss", |told| {
+        told.closed()
+            .iter()
+            .filter(|closed| closed.story.pair.local == pair.0 || closed.story.pair.local == pair.1)
+            .count()
+            == 2
+    });
+    let after: Vec<_> =
+        whole.closed().into_iter().filter(|closed| closed.story.pair.local.is_ipv6()).collect();
+    assert!(after.iter().all(|closed| !closed.story.gap), "{after:#?}");
+}
