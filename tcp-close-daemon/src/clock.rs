@@ -26,14 +26,22 @@ pub struct Anchor {
 }
 
 impl Anchor {
+    /// Says that these are one moment.
+    pub const fn new(monotonic: Monotonic, wall: Timestamp) -> Self {
+        Self { monotonic, wall }
+    }
+
     /// Reads both clocks.
     pub fn now() -> Self {
         let realtime = clock_gettime(ClockId::Realtime);
         let subsecond = i32::try_from(realtime.tv_nsec).unwrap_or(0);
-        Self {
-            monotonic: monotonic_now(),
-            wall: Timestamp::new(realtime.tv_sec, subsecond).unwrap_or(Timestamp::UNIX_EPOCH),
-        }
+        let wall = Timestamp::new(realtime.tv_sec, subsecond).unwrap_or(Timestamp::UNIX_EPOCH);
+        Self::new(monotonic_now(), wall)
+    }
+
+    /// The moment it was made, in monotonic time.
+    pub const fn monotonic(&self) -> Monotonic {
+        self.monotonic
     }
 
     /// The wall time of a monotonic moment.
@@ -52,7 +60,7 @@ mod tests {
 
     #[test]
     fn wall_time_moves_with_monotonic_time() {
-        let anchor = Anchor { monotonic: Monotonic::from_nanos(5_000_000_000), wall: Timestamp::UNIX_EPOCH };
+        let anchor = Anchor::new(Monotonic::from_nanos(5_000_000_000), Timestamp::UNIX_EPOCH);
         let later = anchor.wall(Monotonic::from_nanos(5_000_000_000) + Duration::from_millis(1500));
         assert_eq!(later.to_string(), "1970-01-01T00:00:01.5Z");
         let earlier = anchor.wall(Monotonic::from_nanos(4_000_000_000));

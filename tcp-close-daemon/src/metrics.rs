@@ -1,26 +1,26 @@
 //! What Prometheus sees. Nothing else names the prometheus crate.
 //!
-//! In: turns of the pipeline. Out: the text exposition. To add a metric, add it to [`catalogue`], feed it from
-//! [`Metrics::observe`] (what the core says) or [`Metrics::update`] (what the kernel side counts), and name it in
-//! docs/metrics.md.
+//! In: turns of the pipeline. Out: the text exposition. To add a metric, add it to `catalogue`, feed it from
+//! [`Metrics::observe`] (what the core says) or [`Metrics::update`] (what the kernel side counts), and bring
+//! docs/metrics.md up to date: `UPDATE_EXPECT=1 cargo test -p tcp-close-daemon --test metrics`.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use prometheus::{Encoder as _, TextEncoder};
-use tcp_close_abi::RecordKind;
+use tcp_close_abi::{Counters, RecordKind};
 
 use crate::{
     clock::Anchor,
-    event::TcpState,
+    event::{Monotonic, TcpState},
     kernel,
     lifecycle::{
-        self, Observation,
-        observation::{Closed, MinisockEnded, Role, Then},
+        self, Observation, Stats,
+        observation::{Closed, MinisockEnded, Story, Then, Transition},
     },
     metrics::catalogue::Catalogue,
-    pipeline::Turn,
-    probe::HookReport,
+    pipeline::{Losses, Turn},
+    probe::{HookReport, ProgramStats},
 };
 
 mod catalogue;
@@ -57,24 +57,11 @@ impl Metrics {
         for observation in turn.observations {
             self.observe(observation);
         }
-        self.counts.advance(&self.catalogue, turn.counters);
-        let stats = turn.stats();
-        self.catalogue.tracked.with_label_values(&["sockets"]).set(as_gauge(stats.sockets as u64));
-        self.catalogue.tracked.with_label_values(&["minisocks"]).set(as_gauge(stats.minisocks as u64));
-        raise(&self.catalogue.tracked_evicted_total.with_label_values(&["sockets"]), stats.sockets_evicted);
-        raise(
-            &self.catalogue.tracked_evicted_total.with_label_values(&["minisocks"]),
-            stats.minisocks_evicted,
-        );
-        let lost = &self.catalogue.events_lost_total;
-        raise(&lost.with_label_values(&["undecodable"]), turn.losses.undecodable);
-        raise(&lost.with_label_values(&["unmatched"]), stats.unmatched);
-        raise(&self.catalogue.events_late_total, turn.losses.late);
+        self.count(turn.counters, anchor.monotonic());
+        self.core(turn.stats(), turn.losses);
         for state in catalogue::SOCKET_STATES {
-            self.catalogue
-                .sockets
-                .with_label_values(&[state.label()])
-                .set(as_gauge(turn.tracker.sockets_in(state) as u64));
+            let sockets = self.catalogue.sockets.with_label_values(&[state.label()]);
+            sockets.set(as_gauge(turn.tracker.sockets_in(state) as u64));
         }
         if let Some(at) = turn.last_event {
             self.catalogue.last_event_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
@@ -82,7 +69,31 @@ impl Metrics {
     }
 
     /// Takes in what changes only as fast as somebody looks: the kernel's limits, the programs' run times.
-    pub fn update_on_scrape(&mut self, turn: &Turn<'_>, limits: kernel::limits::Limits) {
+    pub fn update_on_scrape(&mut self, turn: &Turn<'_>, limits: &kernel::limits::Limits) {
+        self.limits(limits);
+        self.programs(&turn.probe.program_stats());
+    }
+
+    /// Takes in what the kernel side counts, which is exact even when events are lost.
+    pub fn count(&mut self, counters: &Counters, now: Monotonic) {
+        self.counts.advance(&self.catalogue, counters, now);
+    }
+
+    /// Takes in how the core is doing.
+    pub fn core(&mut self, stats: Stats, losses: Losses) {
+        self.catalogue.tracked.with_label_values(&["sockets"]).set(as_gauge(stats.sockets as u64));
+        self.catalogue.tracked.with_label_values(&["minisocks"]).set(as_gauge(stats.minisocks as u64));
+        let evicted = &self.catalogue.tracked_evicted_total;
+        raise(&evicted.with_label_values(&["sockets"]), stats.sockets_evicted);
+        raise(&evicted.with_label_values(&["minisocks"]), stats.minisocks_evicted);
+        let lost = &self.catalogue.events_lost_total;
+        raise(&lost.with_label_values(&["undecodable"]), losses.undecodable);
+        raise(&self.catalogue.events_unmatched_total, stats.unmatched);
+        raise(&self.catalogue.events_late_total, losses.late);
+    }
+
+    /// Takes in the kernel's limits. One that cannot be read is not exported: 0 would be a limit.
+    pub fn limits(&mut self, limits: &kernel::limits::Limits) {
         let gauges = [
             (&self.catalogue.time_wait_limit, limits.time_wait),
             (&self.catalogue.orphans, limits.orphans_now),
@@ -90,11 +101,15 @@ impl Metrics {
         ];
         for (gauge, value) in gauges {
             if let Some(value) = value {
-                gauge.set(as_gauge(value));
+                gauge.with_label_values::<&str>(&[]).set(as_gauge(value));
             }
         }
+    }
+
+    /// Takes in the run times of the kernel side's programs.
+    pub fn programs(&mut self, programs: &[ProgramStats]) {
         let mut missed = 0;
-        for stats in turn.probe.program_stats() {
+        for stats in programs {
             let runs = self.catalogue.program_runs_total.with_label_values(&[&stats.program]);
             raise(&runs, stats.runs);
             let seconds = self.catalogue.program_seconds_total.with_label_values(&[&stats.program]);
@@ -114,11 +129,14 @@ impl Metrics {
     /// The media type of [`Self::exposition`].
     pub const MEDIA_TYPE: &str = prometheus::TEXT_FORMAT;
 
-    fn observe(&mut self, observation: &Observation) {
+    /// Takes in something that happened.
+    pub fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::Transition(transition) => {
-                if let Some(dwell) = transition.dwell.filter(|_| transition.from != TcpState::FinWait2) {
-                    self.state_seconds(transition.from, dwell);
+                // FIN-WAIT-2 may go on in a minisock: it is told once it is over.
+                let Transition { from, dwell, .. } = *transition;
+                if let Some(dwell) = dwell.filter(|_| from.is_closing() && from != TcpState::FinWait2) {
+                    self.state_seconds(from, dwell);
                 }
             }
             // Counted by the kernel side, exactly.
@@ -146,23 +164,19 @@ impl Metrics {
         let story = &closed.story;
         let manner = story.manner.map_or("unknown", |manner| manner.label());
         self.catalogue.endpoints_closed_total.with_label_values(&[story.role.label(), manner]).inc();
-        if let Some(segments) = story.segments {
-            self.catalogue
-                .close_segments_total
-                .with_label_values(&[if segments == 3 { "3" } else { "4" }])
-                .inc();
+        // A close that goes on in a minisock may never see its last two segments.
+        if closed.then != Some(Then::FinWait2) {
+            self.close_segments(story);
         }
         let half_close = &self.catalogue.half_close_bytes_total;
         half_close.with_label_values(&["received"]).inc_by(story.bytes.after_our_fin.unwrap_or(0));
         half_close.with_label_values(&["sent"]).inc_by(story.bytes.after_peer_fin.unwrap_or(0));
-        // FIN-WAIT-2 is told once it is over, be that in the full socket or in the minisock.
         if let Some(dwell) = story.states.dwell(TcpState::FinWait2) {
             self.state_seconds(TcpState::FinWait2, dwell);
         }
         if closed.then == Some(Then::Refused) {
             self.catalogue.time_wait_refused_total.inc();
         }
-        debug_assert!(Role::ALL.contains(&story.role), "every role has its series");
     }
 
     fn minisock_ended(&self, ended: &MinisockEnded) {
@@ -177,6 +191,9 @@ impl Metrics {
         if let Some(time_wait) = ended.time_wait {
             if ended.began_in == Some(TcpState::FinWait2) {
                 self.catalogue.time_wait_started_total.inc();
+                if let Some(story) = &ended.story {
+                    self.close_segments(story);
+                }
             }
             self.catalogue.time_wait_ended_total.with_label_values(&[cause]).inc();
             self.catalogue
@@ -185,6 +202,13 @@ impl Metrics {
                 .observe(time_wait.dwell.as_secs_f64());
             self.catalogue.time_wait_verdicts_total.with_label_values(&[time_wait.verdict.label()]).inc();
             self.state_seconds(TcpState::TimeWait, time_wait.dwell);
+        }
+    }
+
+    fn close_segments(&self, story: &Story) {
+        if let Some(segments) = story.segments {
+            let label = if segments == 3 { "3" } else { "4" };
+            self.catalogue.close_segments_total.with_label_values(&[label]).inc();
         }
     }
 

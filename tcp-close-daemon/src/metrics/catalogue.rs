@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use prometheus::{
-    CounterVec, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, core::Collector,
+    CounterVec, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
+    core::Collector,
 };
 use tcp_close_abi::RecordKind;
 
@@ -110,13 +110,14 @@ catalogue! {
     time_wait_verdicts_total: IntCounterVec = counters("TIME-WAITs that ended, their wait since the last restart judged against the nominal one.", &["verdict"]);
     time_wait_nominal_seconds: Gauge = gauge_f64("TIME-WAIT as the kernel last set it.");
     time_wait_slack_seconds: Gauge = gauge_f64("How long past its nominal end the timer wheel may keep a TIME-WAIT.");
-    time_wait_limit: IntGauge = gauge("Minisocks this network namespace may hold (net.ipv4.tcp_max_tw_buckets).");
+    time_wait_limit: IntGaugeVec = gauges("Minisocks this network namespace may hold (net.ipv4.tcp_max_tw_buckets).", &[]);
     fin_retransmits_total: IntCounterVec = counters("Segments with FIN sent again, by the socket's state.", &["state"]);
     resets_total: IntCounterVec = counters("Resets, with the kernel's reason for those sent.", &["direction", "reason"]);
-    orphans: IntGauge = gauge("Sockets of this host that no process holds any more.");
-    orphans_limit: IntGauge = gauge("Orphans this host may hold (net.ipv4.tcp_max_orphans).");
+    orphans: IntGaugeVec = gauges("Sockets of this host that no process holds any more.", &[]);
+    orphans_limit: IntGaugeVec = gauges("Orphans this host may hold (net.ipv4.tcp_max_orphans).", &[]);
     events_total: IntCounterVec = counters("Records the kernel side put into the ring.", &["kind"]);
-    events_lost_total: IntCounterVec = counters("Events lost or useless: ring_full, unreadable field, recursion of a program, undecodable record, unmatched event.", &["cause"]);
+    events_lost_total: IntCounterVec = counters("Events lost: the ring was full, a kernel field unreadable, a program skipped because it ran already, a record undecodable.", &["cause"]);
+    events_unmatched_total: IntCounter = counter("Events of a connection that is not followed: it began to close before tcp-close looked, was evicted, or the event that belongs to it was lost.");
     events_late_total: IntCounter = counter("Events that came too late to be put into order, and were used all the same.");
     last_event_timestamp_seconds: Gauge = gauge_f64("Time of the last event, in seconds since the epoch; 0 before the first.");
     tracked: IntGaugeVec = gauges("Entries in a table of the core.", &["table"]);
@@ -145,7 +146,7 @@ impl Catalogue {
         for kind in RecordKind::ALL {
             catalogue.events_total.with_label_values(&[kind_label(kind)]);
         }
-        for cause in ["ring_full", "unreadable", "recursion", "undecodable", "unmatched"] {
+        for cause in ["ring_full", "unreadable", "recursion", "undecodable"] {
             catalogue.events_lost_total.with_label_values(&[cause]);
         }
         for table in ["sockets", "minisocks"] {
@@ -232,10 +233,6 @@ fn counters_f64(
     labels: &'static [&'static str],
 ) -> impl Fn(&str) -> Result<CounterVec, prometheus::Error> {
     move |name| CounterVec::new(options(name, help), labels)
-}
-
-fn gauge(help: &'static str) -> impl Fn(&str) -> Result<IntGauge, prometheus::Error> {
-    move |name| IntGauge::with_opts(options(name, help))
 }
 
 fn gauge_f64(help: &'static str) -> impl Fn(&str) -> Result<Gauge, prometheus::Error> {

@@ -1,0 +1,12 @@
+//! What Prometheus sees: names by its rules, zeros from the start, and what each observation changes.
+
+#[path = "metrics/document.rs"]
+mod document;
+#[path = "samples/exposition.rs"]
+mod exposition;
+#[path = "metrics/names.rs"]
+mod names;
+#[path = "samples/observations.rs"]
+mod observations;
+#[path = "metrics/values.rs"]
+mod values;

@@ -1,0 +1,103 @@
+//! The text exposition, taken apart as far as a test needs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use tcp_close::{
+    kernel::limits,
+    lifecycle::{Limits, Wait},
+    metrics::Metrics,
+    probe::{Hook, HookReport, ProgramStats, Rung, Verdict},
+};
+
+use crate::observations::{NOMINAL, SLACK};
+
+/// The metrics of a kernel that has everything, before anything happened.
+pub(crate) fn fresh() -> Metrics {
+    let hooks = Hook::ALL.map(|hook| HookReport {
+        hook,
+        rung: Some(Rung::TpBtf),
+        verdict: Verdict::Ok,
+        detail: None,
+    });
+    let reasons = [(0, "not_specified"), (1, "no_socket"), (2, "tcp_abort_on_close")];
+    let mut metrics = Metrics::new(
+        &hooks,
+        reasons.map(|(number, name)| (number, name.to_owned())).into(),
+        Limits { sockets: 65_536, minisocks: 262_144 },
+        Wait { nominal: NOMINAL, slack: SLACK },
+    )
+    .expect("the catalogue is sound");
+    metrics.limits(&limits::Limits {
+        time_wait: Some(262_144),
+        orphans: Some(262_144),
+        orphans_now: Some(0),
+    });
+    metrics.programs(&[ProgramStats {
+        program: "inet_sock_set_state".to_owned(),
+        run_time: Duration::ZERO,
+        runs: 0,
+        recursion_misses: 0,
+    }]);
+    metrics
+}
+
+pub(crate) fn text(metrics: &Metrics) -> String {
+    String::from_utf8(metrics.exposition().expect("it can be rendered")).expect("it is text")
+}
+
+/// Every series with its value.
+pub(crate) fn series(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let text = text(metrics);
+    let samples = text.lines().filter(|line| !line.starts_with('#') && !line.starts_with("process_"));
+    samples
+        .map(|line| {
+            let (series, value) = line.rsplit_once(' ').expect("a sample has a value");
+            (series.to_owned(), value.parse().expect("a value is a number"))
+        })
+        .collect()
+}
+
+/// A metric with all its series.
+#[derive(Debug, Default)]
+pub(crate) struct Family {
+    pub(crate) name: String,
+    pub(crate) kind: String,
+    pub(crate) help: String,
+    /// Each label with its values; without that of a histogram's buckets.
+    pub(crate) labels: Vec<(String, BTreeSet<String>)>,
+}
+
+/// Every metric, in the order of the exposition.
+pub(crate) fn families(metrics: &Metrics) -> Vec<Family> {
+    let mut families: Vec<Family> = Vec::new();
+    for line in text(metrics).lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, help) = help.split_once(' ').unwrap_or((help, ""));
+            families.push(Family { name: name.to_owned(), help: help.to_owned(), ..Family::default() });
+            continue;
+        }
+        let family = families.last_mut().expect("a metric begins with its help");
+        if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (_, kind) = kind.rsplit_once(' ').expect("a name and a type");
+            kind.clone_into(&mut family.kind);
+            continue;
+        }
+        let labels =
+            line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |both| both.0);
+        // No value of ours has a comma or a quote in it.
+        for (name, value) in labels.split(',').filter_map(|label| label.split_once('=')) {
+            if name == "le" && family.kind == "histogram" {
+                continue;
+            }
+            if !family.labels.iter().any(|(label, _)| label == name) {
+                family.labels.push((name.to_owned(), BTreeSet::new()));
+            }
+            let known = family.labels.iter_mut().find(|(label, _)| label == name);
+            known.expect("it was added").1.insert(value.trim_matches('"').to_owned());
+        }
+    }
+    families
+}
