@@ -68,7 +68,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.update(&turn, &Anchor::now());
         if turn.scraped {
-            metrics.update_on_scrape(&turn, Limits::read());
+            metrics.update_on_scrape(&turn, &Limits::read());
         }
         ControlFlow::Continue(())
     };
