@@ -1,6 +1,6 @@
 //! What may be typed. What it means is [`crate::settings`].
 
-use std::{env, net::SocketAddr};
+use std::{env, net::SocketAddr, str::FromStr};
 
 use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
@@ -84,13 +84,19 @@ impl Cli {
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     command
-        .mut_args(|argument| {
-            let is_empty = argument
-                .get_env()
-                .is_some_and(|name| env::var_os(name).is_some_and(|value| value.is_empty()));
-            if is_empty { argument.env(Resettable::Reset) } else { argument }
-        })
+        .mut_args(|argument| if is_set(&argument) { argument } else { argument.env(Resettable::Reset) })
         .mut_subcommands(without_empty_variables)
+}
+
+/// Whether the variable of an argument says anything. A switch that is set to "no" would otherwise be in conflict
+/// with others, as if it were on.
+fn is_set(argument: &clap::Arg) -> bool {
+    let Some(value) = argument.get_env().and_then(env::var_os) else {
+        return false;
+    };
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    let says_no = ["0", "f", "false", "n", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no));
+    !(value.is_empty() || is_switch && says_no)
 }
 
 /// What to do.
@@ -164,15 +170,15 @@ pub struct WatchArgs {
     pub ipv6: bool,
 
     /// Only these local ports.
-    #[arg(short = 'L', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_LOCALPORT", value_parser = port())]
+    #[arg(short = 'L', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_LOCALPORT", value_parser = port)]
     pub localport: Vec<u16>,
 
     /// Only these remote ports.
-    #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port())]
+    #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port)]
     pub remoteport: Vec<u16>,
 
     /// Only sockets closed by these processes.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID")]
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID", value_parser = at_least_one::<u32>)]
     pub pid: Vec<u32>,
 
     /// Only sockets closed by processes of these names.
@@ -184,7 +190,7 @@ pub struct WatchArgs {
     pub duration: Option<std::time::Duration>,
 
     /// Stop after this many lines.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), env = "TCP_CLOSE_COUNT")]
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>, env = "TCP_CLOSE_COUNT")]
     pub count: Option<u64>,
 
     /// A table for people, or JSON, one object per line.
@@ -208,11 +214,11 @@ pub struct WatchArgs {
 #[derive(Debug, Args)]
 pub struct TableArgs {
     /// Full sockets that may be followed at once, some 500 bytes each.
-    #[arg(long, value_name = "N", default_value_t = 65_536, env = "TCP_CLOSE_MAX_SOCKETS", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 65_536, env = "TCP_CLOSE_MAX_SOCKETS", value_parser = at_least_one::<usize>)]
     pub max_sockets: usize,
 
     /// Minisocks that may be followed at once, some 600 bytes each.
-    #[arg(long, value_name = "N", default_value_t = 262_144, env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value_t = 262_144, env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one::<usize>)]
     pub max_minisocks: usize,
 }
 
@@ -264,11 +270,12 @@ pub enum Output {
     Json,
 }
 
-fn port() -> clap::builder::RangedI64ValueParser<u16> {
-    clap::value_parser!(u16).range(1..)
+fn port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|&port| port > 0);
+    port.ok_or_else(|| "it takes the number of a port, 1 to 65535".to_owned())
 }
 
-/// `:10060` means every address, as node_exporter has it.
+/// `:10060` means every address, as `node_exporter` has it.
 fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
     full.parse().map_err(|_error| {
@@ -288,11 +295,9 @@ fn telemetry_path(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|&count| count > 0)
-        .ok_or_else(|| "it takes a whole number of at least 1".to_owned())
+fn at_least_one<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| *number > T::default());
+    number.ok_or_else(|| "it takes a whole number of at least 1".to_owned())
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -8,10 +8,10 @@ use crate::{
     kernel::{
         btf::BtfError,
         capabilities::{self, Need},
-        netns::NetnsError,
     },
     pipeline::RunError,
     probe::{Preflight, Probe, ProbeError, ProbeSettings},
+    settings::SettingsError,
 };
 
 mod check;
@@ -31,8 +31,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// What was typed names something that does not exist.
-    #[error("{}; `ip netns` lists the names, `lsns -t net` the inode numbers", chain(.0))]
-    Netns(#[from] NetnsError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// A capability is missing.
     #[error(
         "{command} needs {missing}: run it as root, or give it these capabilities; `tcp-close check` says what each is for"
@@ -44,7 +44,7 @@ pub enum Failure {
         missing: String,
     },
     /// The kernel has no BTF, or lacks a field.
-    #[error("{}; tcp-close needs Linux 5.10 or later built with CONFIG_DEBUG_INFO_BTF", chain(.0))]
+    #[error("{}; tcp-close needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF", chain(.0))]
     Kernel(#[source] BtfError),
     /// The probes cannot be had.
     #[error("{}; `tcp-close check` says what this kernel allows, -v more", chain(.0))]
@@ -65,7 +65,7 @@ impl Failure {
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Run(_) | Self::Stdout(_) | Self::Other(_) => 1,
-            Self::Probe(ProbeError::TooManyNetns { .. }) | Self::Netns(_) => 2,
+            Self::Settings(_) => 2,
             Self::Privilege { .. } | Self::Kernel(_) | Self::Probe(_) => 3,
         })
     }

@@ -1,7 +1,7 @@
 //! Drives the probes' records through decoder, sequencer and tracker, and hands out what they mean.
 //!
 //! In: the probes. Out: observations, a turn at a time. [`Pipeline::run`] is the one loop of every command that
-//! follows events, and [`Input`] is everything that can wake it.
+//! follows events, and `Input` is everything that can wake it.
 
 use std::{io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     decode::Decoder,
     event::Monotonic,
     lifecycle::{Limits, Observation, Sequencer, Stats, Tracker, Wait},
-    probe::{Diagnostics, Preflight, Probe, ProbeError},
+    probe::{Diagnostics, Hook, Preflight, Probe, ProbeError},
     shutdown::{Shutdown, StopReason},
 };
 
@@ -95,7 +95,7 @@ impl Pipeline {
             diagnostics: probe.take_diagnostics(),
             decoder: Decoder::new(preflight.hz(), preflight.cancel_sites().clone()),
             sequencer: Sequencer::default(),
-            tracker: Tracker::new(limits, wait, probe.sees_minisocks()),
+            tracker: Tracker::new(limits, wait, probe.has(Hook::Minisock)),
             counters: Counters::ZERO,
             undecodable: 0,
             last_event: None,

@@ -233,9 +233,9 @@ impl Probe {
         &self.reports
     }
 
-    /// Whether minisocks can be seen: without them, where a socket went after CLOSE is not known.
-    pub fn sees_minisocks(&self) -> bool {
-        self.reports.iter().any(|report| report.hook == Hook::Minisock && report.rung.is_some())
+    /// Whether a hook is attached.
+    pub fn has(&self, hook: Hook) -> bool {
+        self.reports.iter().any(|report| report.hook == hook && report.rung.is_some())
     }
 
     /// Run times of the programs, while the kernel keeps them (`kernel.bpf_stats_enabled`).

@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tcp_close_abi::MAX_NETNS;
+
 use crate::{
     cli::{DaemonArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs},
     event::{Pair, Process, TcpState},
@@ -12,6 +14,22 @@ use crate::{
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
 };
+
+/// What was typed makes no sense on this host.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A network namespace cannot be found.
+    #[error("{0}; `ip netns` lists the names, `lsns -t net` the inode numbers")]
+    Netns(#[from] NetnsError),
+    /// More network namespaces than the kernel side can tell apart.
+    #[error(
+        "at most {MAX_NETNS} network namespaces can be watched by name, {given} were given; leave --netns out to watch all"
+    )]
+    TooManyNetns {
+        /// How many were given.
+        given: usize,
+    },
+}
 
 /// What `watch` is to do.
 #[derive(Clone, Debug)]
@@ -37,9 +55,9 @@ pub struct WatchSettings {
 }
 
 impl TryFrom<WatchArgs> for WatchSettings {
-    type Error = NetnsError;
+    type Error = SettingsError;
 
-    fn try_from(args: WatchArgs) -> Result<Self, NetnsError> {
+    fn try_from(args: WatchArgs) -> Result<Self, SettingsError> {
         let family = match (args.ipv4, args.ipv6) {
             (true, _) => Some(AddressFamily::V4),
             (_, true) => Some(AddressFamily::V6),
@@ -79,9 +97,9 @@ pub struct DaemonSettings {
 }
 
 impl TryFrom<DaemonArgs> for DaemonSettings {
-    type Error = NetnsError;
+    type Error = SettingsError;
 
-    fn try_from(args: DaemonArgs) -> Result<Self, NetnsError> {
+    fn try_from(args: DaemonArgs) -> Result<Self, SettingsError> {
         Ok(Self {
             probe: probe_settings(&args.probe, false)?,
             limits: limits(&args.tables),
@@ -92,7 +110,10 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
 }
 
 /// What the probes are to watch. Records of opening are wanted only by who prints them.
-fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSettings, NetnsError> {
+fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSettings, SettingsError> {
+    if args.netns.len() > MAX_NETNS {
+        return Err(SettingsError::TooManyNetns { given: args.netns.len() });
+    }
     Ok(ProbeSettings {
         netns: args.netns.iter().map(|name| netns::inode(name)).collect::<Result<_, _>>()?,
         record_opening,

@@ -6,12 +6,15 @@ use std::{
     process::ExitCode,
 };
 
+use jiff::tz::TimeZone;
+
 use super::{Failure, LossLog, attach, runtime};
 use crate::{
     cli::Output,
     clock::{self, Anchor},
     lifecycle::Observation,
     pipeline::{Pipeline, Turn},
+    probe::Hook,
     render::{Json, Table},
     settings::WatchSettings,
     shutdown::Shutdown,
@@ -25,8 +28,9 @@ async fn watch(settings: WatchSettings) -> Result<ExitCode, Failure> {
     let mut shutdown = Shutdown::listen(settings.duration)
         .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))?;
     let (preflight, probe) = attach("watch", &settings.probe)?;
+    let json = Json::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
-    let mut lines = Lines::new(settings, preflight.reset_reasons().clone());
+    let mut lines = Lines::new(settings, json);
     if let Err(error) = lines.header() {
         return ended(error);
     }
@@ -67,10 +71,10 @@ struct Lines {
 }
 
 impl Lines {
-    fn new(settings: WatchSettings, reset_reasons: std::collections::BTreeMap<u32, String>) -> Self {
+    fn new(settings: WatchSettings, json: Json) -> Self {
         Self {
-            table: Table::new(settings.wide),
-            json: Json::new(reset_reasons),
+            table: Table::new(settings.wide, TimeZone::system()),
+            json,
             out: BufWriter::new(io::stdout().lock()),
             left: settings.count,
             settings,

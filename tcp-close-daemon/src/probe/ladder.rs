@@ -168,7 +168,12 @@ fn attach(ebpf: &mut Ebpf, btf: &Btf, hook: Hook, preflight: &Preflight, family:
     if hook == Hook::Minisock
         && let Some(error) = preflight.addresses_error()
     {
-        return HookReport { hook, rung: None, verdict: Verdict::Unsupported, detail: Some(error.to_owned()) };
+        return HookReport {
+            hook,
+            rung: None,
+            verdict: Verdict::Unsupported,
+            detail: Some(error.to_owned()),
+        };
     }
     let mut reasons = Vec::new();
     let mut verdict = Verdict::Unsupported;

@@ -19,6 +19,7 @@ use crate::{
 /// Renders observations as lines of JSON.
 pub struct Json {
     reset_reasons: BTreeMap<u32, String>,
+    sees_fin_retransmits: bool,
 }
 
 /// What every line begins with.
@@ -134,8 +135,8 @@ struct TimeWaitLine {
     minisock_seconds: Option<f64>,
     nominal_seconds: f64,
     slack_seconds: f64,
-    ratio_of_nominal: f64,
-    ratio_of_rfc_2msl: f64,
+    ratio_of_nominal: Option<f64>,
+    ratio_of_rfc_2msl: Option<f64>,
     restarts: u32,
     since_last_restart_seconds: f64,
     final_ack_lost: Option<u32>,
@@ -156,9 +157,10 @@ struct TransitionLine {
 }
 
 impl Json {
-    /// With the kernel's names for the reasons of a reset.
-    pub const fn new(reset_reasons: BTreeMap<u32, String>) -> Self {
-        Self { reset_reasons }
+    /// With the kernel's names for the reasons of a reset. Where retransmissions are not seen, their number is not
+    /// known either.
+    pub const fn new(reset_reasons: BTreeMap<u32, String>, sees_fin_retransmits: bool) -> Self {
+        Self { reset_reasons, sees_fin_retransmits }
     }
 
     /// The line of an observation; `None` for one that has none.
@@ -247,7 +249,7 @@ impl Json {
             segments: story.segments,
             owner: owner(story.closer.as_ref(), story.uid),
             states: states(&story.states),
-            fin: fin(&story.fin),
+            fin: fin(&story.fin, self.sees_fin_retransmits),
             bytes: bytes(&story.bytes),
             reset: story.reset.map(|reset| self.reset(reset)),
         }
@@ -300,12 +302,12 @@ fn states(states: &States) -> Vec<State> {
         .collect()
 }
 
-const fn fin(fin: &Fin) -> FinLine {
+fn fin(fin: &Fin, sees_retransmits: bool) -> FinLine {
     FinLine {
         seq: fin.seq,
         ack_of_fin: fin.ack_of_fin,
         peer_seq: fin.peer_seq,
-        retransmits: Some(fin.retransmits),
+        retransmits: sees_retransmits.then_some(fin.retransmits),
     }
 }
 
@@ -332,6 +334,6 @@ fn unknown_story() -> StoryLine {
     }
 }
 
-fn ratio(part: Duration, whole: Duration) -> f64 {
-    if whole.is_zero() { 0.0 } else { part.as_secs_f64() / whole.as_secs_f64() }
+fn ratio(part: Duration, whole: Duration) -> Option<f64> {
+    (!whole.is_zero()).then(|| part.as_secs_f64() / whole.as_secs_f64())
 }

@@ -1,5 +1,7 @@
 //! The table of `watch`.
 
+use std::net::SocketAddr;
+
 use jiff::tz::TimeZone;
 
 use super::measure::Measure;
@@ -18,8 +20,14 @@ const IPV4_WIDTH: usize = 21;
 /// Width of `[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535`.
 const IPV6_WIDTH: usize = 47;
 
+/// Width of `COMM/PID` for most names and process numbers; a longer name is cut, a number never.
+const OWNER_WIDTH: usize = 20;
+
 /// What is not over yet.
 const GOES_ON: &str = "…";
+
+/// Where something was cut.
+const CUT: char = '…';
 
 /// What is not known, or does not apply.
 const NOTHING: &str = "-";
@@ -31,9 +39,9 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table in the host's time zone, `wide` enough for IPv6 or not.
-    pub fn new(wide: bool) -> Self {
-        Self { address_width: if wide { IPV6_WIDTH } else { IPV4_WIDTH }, zone: TimeZone::system() }
+    /// A table with times of this zone, `wide` enough for IPv6 or not: then long addresses are cut in the middle.
+    pub const fn new(wide: bool, zone: TimeZone) -> Self {
+        Self { address_width: if wide { IPV6_WIDTH } else { IPV4_WIDTH }, zone }
     }
 
     /// Names of the columns.
@@ -74,8 +82,8 @@ impl Table {
             "closed",
             role_word(role.label()),
             &owner(closer.as_ref()),
-            &pair.local.to_string(),
-            &pair.remote.to_string(),
+            &self.address(pair.local),
+            &self.address(pair.remote),
             manner.map_or("unknown", manner_word),
             &fin1,
             if closed.then == Some(Then::FinWait2) { GOES_ON } else { &fin2 },
@@ -102,8 +110,8 @@ impl Table {
             if ended.time_wait.is_some() { "tw-ended" } else { "fw2-ended" },
             story.map_or("unknown", |story| role_word(story.role.label())),
             &owner(story.and_then(|story| story.closer.as_ref())),
-            &ended.pair.local.to_string(),
-            &ended.pair.remote.to_string(),
+            &self.address(ended.pair.local),
+            &self.address(ended.pair.remote),
             NOTHING,
             &fin1,
             &fin2,
@@ -118,8 +126,8 @@ impl Table {
         self.transitions_row([
             &self.time(transition.at, anchor),
             &owner(transition.process.as_ref()),
-            &transition.pair.local.to_string(),
-            &transition.pair.remote.to_string(),
+            &self.address(transition.pair.local),
+            &self.address(transition.pair.remote),
             &kernel_name(transition.from),
             "->",
             &kernel_name(transition.to),
@@ -132,7 +140,7 @@ impl Table {
             columns;
         let width = self.address_width;
         format!(
-            "{time:<12} {event:<9} {role:<7} {owner:<16} {local:<width$} {remote:<width$} {how:<10} {fin1:<6} {fin2:<6} {close_wait:<6} {last_ack:<6} {time_wait:<6} {end}"
+            "{time:<12} {event:<9} {role:<7} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {how:<10} {fin1:<6} {fin2:<6} {close_wait:<6} {last_ack:<6} {time_wait:<6} {end}"
         )
     }
 
@@ -140,8 +148,22 @@ impl Table {
         let [time, owner, local, remote, from, arrow, to, dwell] = columns;
         let width = self.address_width;
         format!(
-            "{time:<12} {owner:<16} {local:<width$} {remote:<width$} {from:<11} {arrow:<2} {to:<11} {dwell}"
+            "{time:<12} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {from:<11} {arrow:<2} {to:<11} {dwell}"
         )
+    }
+
+    /// An address and its port in its column's width, cut in the middle if it must be: the beginning tells the
+    /// network, the end the host, and the port is always there.
+    fn address(&self, address: SocketAddr) -> String {
+        let full = address.to_string();
+        let port = format!("]:{}", address.port());
+        match full.strip_suffix(&port) {
+            Some(ip) if full.chars().count() > self.address_width => {
+                let room = self.address_width.saturating_sub(port.len());
+                format!("{}{port}", without_middle(ip, room))
+            }
+            _ => full,
+        }
     }
 
     /// Time of day, local, to the millisecond.
@@ -168,7 +190,34 @@ const fn manner_word(manner: Manner) -> &'static str {
 
 /// `comm/pid`, as `ss -p` names a process; unknown in softirq and for what closed before we looked.
 fn owner(process: Option<&Process>) -> String {
-    process.map_or_else(|| NOTHING.to_owned(), |process| format!("{}/{}", process.comm, process.pid))
+    process.map_or_else(
+        || NOTHING.to_owned(),
+        |process| {
+            let pid = format!("/{}", process.pid);
+            let room = OWNER_WIDTH.saturating_sub(pid.len());
+            format!("{}{pid}", without_end(&process.comm.to_string(), room))
+        },
+    )
+}
+
+/// `text` in at most `room` characters, with a sign where something was cut off.
+fn without_end(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    text.chars().take(room.saturating_sub(1)).chain([CUT]).collect()
+}
+
+/// The same, cut in the middle.
+fn without_middle(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let kept = room.saturating_sub(1);
+    let end = kept / 3;
+    let beginning = text.chars().take(kept - end);
+    beginning.chain([CUT]).chain(text.chars().skip(length - end)).collect()
 }
 
 /// FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT, LAST-ACK. CLOSING, which is rare and short, is in the JSON only.

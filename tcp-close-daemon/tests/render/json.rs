@@ -1,0 +1,247 @@
+//! The JSON: every key always there, and nothing else.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+use tcp_close::{
+    event::{ConnectionId, Pair, TcpState},
+    lifecycle::{
+        Observation,
+        observation::{EndCause, MinisockEnded, ResetSeen, Story, Then, TimeWait, Transition},
+    },
+    render::Json,
+};
+
+use crate::{
+    anchor,
+    observations::{
+        address, began, closed, fin_wait2_story, minisock, passive_story, process, story, time_wait,
+        transition, unknown_story,
+    },
+};
+
+const HEAD: [&str; 8] = ["event", "time", "monotonic_ns", "netns", "family", "local", "remote", "cookie"];
+const STORY: [&str; 8] = ["role", "manner", "segments", "owner", "states", "fin", "bytes", "reset"];
+const TIME_WAIT: [&str; 14] = [
+    "cause",
+    "seconds",
+    "minisock_seconds",
+    "nominal_seconds",
+    "slack_seconds",
+    "ratio_of_nominal",
+    "ratio_of_rfc_2msl",
+    "restarts",
+    "since_last_restart_seconds",
+    "final_ack_lost",
+    "stray_segments",
+    "needed_seconds",
+    "witness",
+    "verdict",
+];
+
+/// The one line of an observation, which must be one object on one line.
+fn line(observation: &Observation) -> Value {
+    let json = Json::new(BTreeMap::from([(2, "tcp_abort_on_close".to_owned())]), true);
+    let line = json.line(observation, &anchor()).expect("it has a line");
+    assert!(!line.chars().any(char::is_control), "{line:?}");
+    serde_json::from_str(&line).expect("a line is an object")
+}
+
+#[track_caller]
+fn assert_keys(value: &Value, expected: &[&[&str]]) {
+    let mut expected = expected.concat();
+    let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    expected.sort_unstable();
+    keys.sort_unstable();
+    assert_eq!(keys, expected);
+}
+
+#[track_caller]
+fn assert_parts(value: &Value) {
+    for end in ["local", "remote"] {
+        assert_keys(&value[end], &[&["addr", "port"]]);
+    }
+    assert_keys(&value["owner"], &[&["opener", "closer", "unit", "container", "uid"]]);
+    for part in value["owner"].as_object().expect("an object").values().filter(|part| part.is_object()) {
+        assert_keys(part, &[&["pid", "comm"]]);
+    }
+    if value.get("states").is_some() {
+        assert_keys(&value["fin"], &[&["seq", "ack_of_fin", "peer_seq", "retransmits"]]);
+        assert_keys(&value["bytes"], &[&["sent", "received", "after_our_fin", "after_peer_fin"]]);
+        for state in value["states"].as_array().expect("an array") {
+            assert_keys(state, &[&["state", "seconds"]]);
+        }
+        if !value["reset"].is_null() {
+            assert_keys(&value["reset"], &[&["direction", "reason"]]);
+        }
+    }
+}
+
+fn reset(reason: Option<u32>) -> Story {
+    Story { reset: Some(ResetSeen { sent: true, reason }), ..story() }
+}
+
+#[test]
+fn closed_has_every_key() {
+    for story in [story(), unknown_story(), passive_story(), fin_wait2_story(), reset(Some(2)), reset(None)] {
+        for then in [Some(Then::Closed), Some(Then::FinWait2), None] {
+            let value = line(&closed(story, then));
+            assert_keys(&value, &[&HEAD, &STORY, &["then", "gap"]]);
+            assert_parts(&value);
+            assert_eq!(value["event"], "closed");
+        }
+    }
+}
+
+#[test]
+fn time_wait_ended_has_every_key() {
+    for story in [Some(story()), None] {
+        let value = line(&Observation::MinisockEnded(MinisockEnded { story, ..minisock() }));
+        assert_keys(&value, &[&HEAD, &STORY, &["time_wait", "gap"]]);
+        assert_keys(&value["time_wait"], &[&TIME_WAIT]);
+        assert_parts(&value);
+        assert_eq!(value["event"], "time_wait_ended");
+    }
+}
+
+#[test]
+fn fin_wait2_ended_has_every_key() {
+    for story in [Some(fin_wait2_story()), None] {
+        let cause = EndCause::FinWait2Timeout;
+        let ended = MinisockEnded { story, cause, time_wait: None, ..minisock() };
+        let value = line(&Observation::MinisockEnded(ended));
+        assert_keys(&value, &[&HEAD, &STORY, &["cause", "minisock_seconds", "gap"]]);
+        assert_parts(&value);
+        assert_eq!(
+            (&value["event"], &value["cause"]),
+            (&"fin_wait2_ended".into(), &"fin_wait2_timeout".into())
+        );
+    }
+}
+
+#[test]
+fn transition_has_every_key() {
+    let dwell = Some(Duration::from_micros(210));
+    let known = transition(TcpState::FinWait1, TcpState::FinWait2, dwell);
+    for transition in [known, Transition { dwell: None, process: None, ..known }] {
+        let value = line(&Observation::Transition(transition));
+        assert_keys(&value, &[&HEAD, &["owner", "from", "to", "seconds"]]);
+        assert_parts(&value);
+        assert_eq!((&value["from"], &value["to"]), (&"fin_wait1".into(), &"fin_wait2".into()));
+    }
+}
+
+#[test]
+fn what_is_not_known_is_null() {
+    let mut story = unknown_story();
+    story.id = ConnectionId { netns: 1, cookie: 0 };
+    let value = line(&closed(story, None));
+    for key in ["cookie", "manner", "segments", "reset", "then"] {
+        assert!(value[key].is_null(), "{key}: {}", value[key]);
+    }
+    for (object, key) in [
+        ("owner", "opener"),
+        ("owner", "closer"),
+        ("owner", "unit"),
+        ("owner", "container"),
+        ("owner", "uid"),
+        ("fin", "seq"),
+        ("fin", "ack_of_fin"),
+        ("fin", "peer_seq"),
+        ("bytes", "sent"),
+        ("bytes", "received"),
+        ("bytes", "after_our_fin"),
+        ("bytes", "after_peer_fin"),
+    ] {
+        assert!(value[object][key].is_null(), "{object}.{key}: {}", value[object][key]);
+    }
+    let value =
+        line(&Observation::MinisockEnded(MinisockEnded { story: None, peer_fin: None, ..minisock() }));
+    assert!(value["role"].is_null() && value["fin"]["retransmits"].is_null());
+    for key in ["final_ack_lost", "stray_segments", "needed_seconds"] {
+        assert!(value["time_wait"][key].is_null(), "nobody looks for {key} yet");
+    }
+}
+
+#[test]
+fn values_are_what_they_are() {
+    let value = line(&closed(fin_wait2_story(), Some(Then::FinWait2)));
+    assert_eq!(value["time"], "2026-04-05T07:00:01.000000000Z");
+    assert_eq!(value["monotonic_ns"], 1_000_000_000_u64);
+    assert_eq!((&value["family"], &value["netns"]), (&"ipv4".into(), &4_026_531_840_u64.into()));
+    assert_eq!((&value["local"]["addr"], &value["local"]["port"]), (&"10.0.0.1".into(), &51234.into()));
+    assert_eq!(value["owner"]["closer"], serde_json::json!({"pid": 4242, "comm": "curl"}));
+    assert_eq!(
+        value["states"],
+        serde_json::json!([{"state": "fin_wait1", "seconds": 0.00021}, {"state": "fin_wait2", "seconds": null}])
+    );
+    assert_eq!(value["then"], "fin_wait2");
+
+    assert_eq!(
+        line(&closed(reset(Some(2)), Some(Then::Closed)))["reset"],
+        serde_json::json!({"direction": "sent", "reason": "tcp_abort_on_close"})
+    );
+    assert!(line(&closed(reset(Some(999)), Some(Then::Closed)))["reset"]["reason"].is_null());
+
+    let value = line(&Observation::MinisockEnded(minisock()));
+    let is_about = |number: &Value, expected: f64| {
+        assert!(number.as_f64().is_some_and(|number| (number - expected).abs() < 1e-9), "{number}");
+    };
+    is_about(&value["time_wait"]["seconds"], 60.42);
+    is_about(&value["time_wait"]["ratio_of_nominal"], 1.007);
+    is_about(&value["time_wait"]["ratio_of_rfc_2msl"], 0.25175);
+    is_about(&value["states"][2]["seconds"], 60.42);
+}
+
+#[test]
+fn the_end_of_a_minisock_tells_every_state() {
+    for time_wait in [Some(time_wait()), None] {
+        let ended = MinisockEnded { began_in: Some(TcpState::FinWait2), time_wait, ..minisock() };
+        let value = line(&Observation::MinisockEnded(ended));
+        let states = value["states"].as_array().expect("an array");
+        assert_eq!(states.get(1), Some(&serde_json::json!({"state": "fin_wait2", "seconds": 0.0482})));
+        assert_eq!(states.len(), if time_wait.is_some() { 3 } else { 2 });
+    }
+}
+
+#[test]
+fn nothing_is_divided_by_nothing() {
+    let odd = TimeWait { nominal: Duration::ZERO, ..time_wait() };
+    let value = line(&Observation::MinisockEnded(MinisockEnded { time_wait: Some(odd), ..minisock() }));
+    assert!(value["time_wait"]["ratio_of_nominal"].is_null());
+}
+
+#[test]
+fn ipv6_is_named_as_it_is() {
+    let pair = Pair { local: address("[::1]:40000"), remote: address("[2001:db8::2]:443") };
+    let value = line(&closed(Story { pair, ..story() }, None));
+    assert_eq!((&value["family"], &value["remote"]["addr"]), (&"ipv6".into(), &"2001:db8::2".into()));
+}
+
+#[test]
+fn a_name_cannot_break_a_line() {
+    let names: [&[u8]; 5] = [b"a\"b\\c", b"\n\r\t\x00rest", b"\x1b[31m", b"\xff\xfe\xc3", "имя".as_bytes()];
+    for name in names {
+        let value = line(&closed(Story { closer: Some(process(7, name)), ..story() }, None));
+        assert!(value["owner"]["closer"]["comm"].is_string(), "{name:?}");
+    }
+    let value = line(&closed(Story { closer: Some(process(7, b"a\"b\\c")), ..story() }, None));
+    assert_eq!(value["owner"]["closer"]["comm"], "a\"b\\c");
+}
+
+#[test]
+fn what_has_no_line_has_none() {
+    let json = Json::new(BTreeMap::new(), true);
+    for observation in [began(TcpState::TimeWait), Observation::ResetNotReceived] {
+        assert_eq!(json.line(&observation, &anchor()), None);
+    }
+}
+
+/// Where the hook is missing nobody has counted.
+#[test]
+fn retransmissions_that_are_not_seen_are_unknown() {
+    let json = Json::new(BTreeMap::new(), false);
+    let line = json.line(&closed(story(), None), &anchor()).expect("a line");
+    let value: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["fin"]["retransmits"], Value::Null);
+}

@@ -1,0 +1,216 @@
+//! The table, as it looks.
+#![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its strings so")]
+
+use std::time::Duration;
+
+use expect_test::{Expect, expect};
+use jiff::tz::TimeZone;
+use tcp_close::{
+    event::{Pair, TcpState},
+    lifecycle::{
+        Observation,
+        observation::{EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict},
+    },
+    render::Table,
+};
+
+use crate::{
+    anchor,
+    observations::{
+        address, at, began, closed, fin_wait2_story, minisock, passive_story, process, states, story,
+        time_wait, transition, unknown_story,
+    },
+};
+
+fn check(wide: bool, observations: &[Observation], expected: &Expect) {
+    let table = Table::new(wide, TimeZone::UTC);
+    let lines: Vec<String> = [table.header()]
+        .into_iter()
+        .chain(observations.iter().filter_map(|observation| table.line(observation, &anchor())))
+        .collect();
+    expected.assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn a_close_and_its_time_wait() {
+    check(
+        false,
+        &[
+            closed(fin_wait2_story(), Some(Then::FinWait2)),
+            Observation::MinisockEnded(MinisockEnded { began_in: Some(TcpState::FinWait2), ..minisock() }),
+            closed(story(), Some(Then::TimeWait)),
+            Observation::MinisockEnded(minisock()),
+            closed(passive_story(), Some(Then::Closed)),
+        ],
+        &expect![[r#"
+            TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+            07:00:01.000 closed    active  curl/4242            10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms …      -      -      -      fin-wait-2
+            07:01:01.470 tw-ended  active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      60.42s expired (nominal)
+            07:00:01.000 closed    active  curl/4242            10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms 48.2ms -      -      …      time-wait
+            07:01:01.470 tw-ended  active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      60.42s expired (nominal)
+            07:00:01.000 closed    passive nginx/80             10.0.0.1:51234        10.0.0.2:443          graceful   -      -      1.50s  44.0µs -      closed
+        "#]],
+    );
+}
+
+#[test]
+fn every_word_fits_its_column() {
+    let long = Story {
+        role: Role::Simultaneous,
+        manner: Some(Manner::ResetReceived),
+        closer: Some(process(4_194_304, b"systemd-resolved")),
+        pair: Pair { local: address("203.0.113.100:51234"), remote: address("203.0.113.101:65535") },
+        states: states(&[
+            (TcpState::FinWait1, Some(999_600)),
+            (TcpState::Closing, Some(20)),
+            (TcpState::CloseWait, Some(99_996_000)),
+            (TcpState::LastAck, Some(86_399_000_000)),
+        ]),
+        ..story()
+    };
+    check(
+        false,
+        &[
+            closed(long, Some(Then::TimeWait)),
+            closed(Story { manner: Some(Manner::TimedOut), ..long }, Some(Then::Refused)),
+            closed(Story { manner: Some(Manner::ResetSent), role: Role::None, ..long }, Some(Then::Closed)),
+            closed(Story { manner: Some(Manner::Killed), role: Role::Passive, ..long }, Some(Then::Closed)),
+        ],
+        &expect![[r#"
+            TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+            07:00:01.000 closed    simult. systemd-res…/4194304 203.0.113.100:51234   203.0.113.101:65535   reset-recv 1.00s  -      100.0s 23h59m …      time-wait
+            07:00:01.000 closed    simult. systemd-res…/4194304 203.0.113.100:51234   203.0.113.101:65535   timed-out  1.00s  -      100.0s 23h59m -      refused
+            07:00:01.000 closed    none    systemd-res…/4194304 203.0.113.100:51234   203.0.113.101:65535   reset-sent 1.00s  -      100.0s 23h59m -      closed
+            07:00:01.000 closed    passive systemd-res…/4194304 203.0.113.100:51234   203.0.113.101:65535   killed     1.00s  -      100.0s 23h59m -      closed
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_not_known_is_said() {
+    let unseen = MinisockEnded {
+        story: None,
+        began_in: None,
+        minisock: None,
+        fin_wait2: None,
+        cause: EndCause::Unknown,
+        time_wait: None,
+        ..minisock()
+    };
+    let premature = TimeWait { dwell: Duration::from_millis(1), verdict: Verdict::Premature, ..time_wait() };
+    check(
+        false,
+        &[
+            closed(unknown_story(), None),
+            closed(Story { states: states(&[(TcpState::LastAck, None)]), ..unknown_story() }, None),
+            Observation::MinisockEnded(unseen),
+            Observation::MinisockEnded(MinisockEnded {
+                cause: EndCause::ResetInFinWait2,
+                time_wait: None,
+                ..minisock()
+            }),
+            Observation::MinisockEnded(MinisockEnded {
+                cause: EndCause::Assassinated,
+                time_wait: Some(premature),
+                ..minisock()
+            }),
+        ],
+        &expect![[r#"
+            TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+            07:00:01.000 closed    none    -                    10.0.0.1:51234        10.0.0.2:443          unknown    -      -      -      -      -      unknown
+            07:00:01.000 closed    none    -                    10.0.0.1:51234        10.0.0.2:443          unknown    -      -      -      ?      -      unknown
+            07:01:01.470 fw2-ended unknown -                    10.0.0.1:51234        10.0.0.2:443          -          -      -      -      -      -      unknown
+            07:01:01.470 fw2-ended active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      -      reset-in-fin-wait2
+            07:01:01.470 tw-ended  active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      1.00ms assassinated (premature)
+        "#]],
+    );
+}
+
+#[test]
+fn ipv6_is_cut_in_the_middle_unless_there_is_room() {
+    let short = Pair { local: address("[::1]:40000"), remote: address("[2001:db8::2]:443") };
+    let long = Pair {
+        local: address("[2001:db8:1111:2222:3333:4444:5555:6666]:51234"),
+        remote: address("[2001:db8:ffff:ffff:ffff:ffff:ffff:fffe]:65535"),
+    };
+    let observations = [short, long].map(|pair| closed(Story { pair, ..story() }, Some(Then::TimeWait)));
+    check(
+        false,
+        &observations,
+        &expect![[r#"
+        TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+        07:00:01.000 closed    active  curl/4242            [::1]:40000           [2001:db8::2]:443     graceful   0.21ms 48.2ms -      -      …      time-wait
+        07:00:01.000 closed    active  curl/4242            [2001:db8…6666]:51234 [2001:db8…fffe]:65535 graceful   0.21ms 48.2ms -      -      …      time-wait
+    "#]],
+    );
+    check(
+        true,
+        &observations,
+        &expect![[r#"
+        TIME         EVENT     ROLE    OWNER                LOCAL                                           REMOTE                                          HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+        07:00:01.000 closed    active  curl/4242            [::1]:40000                                     [2001:db8::2]:443                               graceful   0.21ms 48.2ms -      -      …      time-wait
+        07:00:01.000 closed    active  curl/4242            [2001:db8:1111:2222:3333:4444:5555:6666]:51234  [2001:db8:ffff:ffff:ffff:ffff:ffff:fffe]:65535  graceful   0.21ms 48.2ms -      -      …      time-wait
+    "#]],
+    );
+}
+
+#[test]
+fn a_name_cannot_break_the_table() {
+    let names: [&[u8]; 4] = [b"a b/c", b"\x1b[2J\n\r\t", b"\xff\xfe", "имя-процесса".as_bytes()];
+    let observations =
+        names.map(|name| closed(Story { closer: Some(process(7, name)), ..story() }, Some(Then::TimeWait)));
+    check(
+        false,
+        &observations,
+        &expect![[r#"
+        TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+        07:00:01.000 closed    active  a b/c/7              10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms 48.2ms -      -      …      time-wait
+        07:00:01.000 closed    active  ?[2J???/7            10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms 48.2ms -      -      …      time-wait
+        07:00:01.000 closed    active  ��/7                 10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms 48.2ms -      -      …      time-wait
+        07:00:01.000 closed    active  имя-проц/7           10.0.0.1:51234        10.0.0.2:443          graceful   0.21ms 48.2ms -      -      …      time-wait
+    "#]],
+    );
+}
+
+#[test]
+fn transitions() {
+    let table = Table::new(false, TimeZone::UTC);
+    let dwell = Some(Duration::from_micros(210));
+    let rows = [
+        transition(TcpState::Established, TcpState::FinWait1, None),
+        transition(TcpState::FinWait1, TcpState::FinWait2, dwell),
+        Transition { process: None, ..transition(TcpState::CloseWait, TcpState::LastAck, dwell) },
+        transition(TcpState::FinWait1, TcpState::FinWait1, None),
+    ];
+    let lines: Vec<String> = [table.transitions_header()]
+        .into_iter()
+        .chain(rows.iter().filter_map(|row| table.line(&Observation::Transition(*row), &anchor())))
+        .collect();
+    expect![[r#"
+        TIME         OWNER                LOCAL                 REMOTE                OLDSTATE       NEWSTATE    DWELL
+        07:00:01.000 curl/4242            10.0.0.1:51234        10.0.0.2:443          ESTABLISHED -> FIN_WAIT1   -
+        07:00:01.000 curl/4242            10.0.0.1:51234        10.0.0.2:443          FIN_WAIT1   -> FIN_WAIT2   0.21ms
+        07:00:01.000 -                    10.0.0.1:51234        10.0.0.2:443          CLOSE_WAIT  -> LAST_ACK    0.21ms
+        07:00:01.000 curl/4242            10.0.0.1:51234        10.0.0.2:443          FIN_WAIT1   -> FIN_WAIT1   -
+    "#]].assert_eq(&(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn what_has_no_line_has_none() {
+    let table = Table::new(false, TimeZone::UTC);
+    for observation in [
+        began(TcpState::TimeWait),
+        Observation::ResetNotReceived,
+        Observation::FinRetransmitted(TcpState::LastAck),
+    ] {
+        assert_eq!(table.line(&observation, &anchor()), None);
+    }
+}
+
+#[test]
+fn times_are_of_the_zone() {
+    let zone = TimeZone::fixed(jiff::tz::offset(-3));
+    let line = Table::new(false, zone).line(&closed(story(), None), &anchor()).expect("a close has a line");
+    assert!(line.starts_with("04:00:01.000 closed"), "{line}");
+    assert_eq!(at(1000).as_nanos(), 1_000_000_000);
+}
