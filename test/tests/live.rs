@@ -3,6 +3,10 @@
 //! Each test makes its own namespaces, watches only those, and asks the kernel about only those, so tests run
 //! beside each other and beside whatever else this host does.
 
+#![expect(clippy::panic, reason = "helpers of a test fail as the test itself does")]
+#![expect(clippy::float_cmp, reason = "samples of counters are whole numbers")]
+#![expect(clippy::cast_precision_loss, reason = "and far below 2^52")]
+
 use std::{io::Read as _, net::TcpStream};
 
 use tcp_close_test::{

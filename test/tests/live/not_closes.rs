@@ -77,7 +77,7 @@ fn a_handshake_that_is_never_finished() {
     let to = listener.local_addr().expect("an address");
     let from = SocketAddr::new(Family::V4.server(), 40_998);
     let mut half_open = peer.half_open(from, to, 1);
-    half_open.expect(|segment| segment.is_syn(), Duration::from_secs(1));
+    half_open.expect(tcp_close_test::segment::Segment::is_syn, Duration::from_secs(1));
     half_open.rst_at(half_open.snd_nxt);
     drop(listener);
     only_a_real_close_is_told(&netns, &observer);

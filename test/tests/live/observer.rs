@@ -61,7 +61,7 @@ impl Told {
     }
 
     /// The kernel side's count of a state change.
-    pub(crate) fn transitions(&self, from: TcpState, to: TcpState) -> u64 {
+    pub(crate) const fn transitions(&self, from: TcpState, to: TcpState) -> u64 {
         self.counters.transitions[from as usize][to as usize]
     }
 }

@@ -144,7 +144,7 @@ fn close_wait_lasts_until_the_process_closes() {
 fn both_kernels_close_at_once() {
     let lab = Lab::new();
     let (client, server) = lab.pair(Family::V4);
-    lab.wire.set_policy(each(|segment| segment.is_fin(), Verdict::Hold));
+    lab.wire.set_policy(each(tcp_close_test::segment::Segment::is_fin, Verdict::Hold));
     drop((client, server));
     lab.wait_for(|entry| fin_from(Direction::ClientToServer)(&entry.segment));
     lab.wait_for(|entry| fin_from(Direction::ServerToClient)(&entry.segment));
