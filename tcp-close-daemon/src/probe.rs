@@ -243,6 +243,11 @@ impl Probe {
         program_stats::read(&self.ebpf)
     }
 
+    /// Events lost because a program was running on that CPU already.
+    pub fn skipped(&self) -> u64 {
+        self.program_stats().iter().map(ProgramStats::lost).sum()
+    }
+
     /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.
     pub fn take_diagnostics(&mut self) -> Option<Diagnostics> {
         Diagnostics::take(&mut self.ebpf)

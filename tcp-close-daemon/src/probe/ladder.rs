@@ -62,22 +62,43 @@ impl Hook {
                 const {
                     &[Step {
                         rung: Rung::TpBtf,
-                        programs: &["timer_expire_entry", "timer_cancel", "timer_start"],
+                        programs: &[
+                            ("timer_expire_entry", "timer_expire_entry"),
+                            ("timer_cancel", "timer_cancel"),
+                            ("timer_start", "timer_start"),
+                        ],
                     }]
                 }
             }
-            Self::FinRetransmit => const { &[Step { rung: Rung::TpBtf, programs: &["tcp_retransmit_skb"] }] },
-            Self::ResetSent => const { &[Step { rung: Rung::TpBtf, programs: &["tcp_send_reset"] }] },
-            Self::ResetReceived => const { &[Step { rung: Rung::TpBtf, programs: &["tcp_receive_reset"] }] },
-            Self::StateChange => const { &[Step { rung: Rung::TpBtf, programs: &["inet_sock_set_state"] }] },
+            Self::FinRetransmit => {
+                const { &[Step { rung: Rung::TpBtf, programs: &[("tcp_retransmit_skb", "tcp_retransmit_skb")] }] }
+            }
+            Self::ResetSent => {
+                const { &[Step { rung: Rung::TpBtf, programs: &[("tcp_send_reset", "tcp_send_reset")] }] }
+            }
+            Self::ResetReceived => {
+                const { &[Step { rung: Rung::TpBtf, programs: &[("tcp_receive_reset", "tcp_receive_reset")] }] }
+            }
+            Self::StateChange => {
+                const {
+                    &[Step {
+                        rung: Rung::TpBtf,
+                        programs: &[
+                            ("state_by_owner", "inet_sock_set_state"),
+                            ("state_by_softirq", "inet_sock_set_state"),
+                            ("state_by_softirq_again", "inet_sock_set_state"),
+                        ],
+                    }]
+                }
+            }
         }
     }
 }
 
-/// A way to attach, and the programs it takes; each is named after what it attaches to.
+/// A way to attach, and the programs it takes, each with what it attaches to.
 struct Step {
     rung: Rung,
-    programs: &'static [&'static str],
+    programs: &'static [(&'static str, &'static str)],
 }
 
 /// A way to attach a program to the kernel.
@@ -202,9 +223,9 @@ struct Refusal {
 
 /// Loads and attaches all programs of a step, or none.
 fn take_step(ebpf: &mut Ebpf, btf: &Btf, step: &Step) -> Result<(), Refusal> {
-    for (done, name) in step.programs.iter().enumerate() {
-        if let Err(refusal) = load_and_attach(ebpf, btf, name) {
-            for name in step.programs.iter().take(done) {
+    for (done, (name, target)) in step.programs.iter().enumerate() {
+        if let Err(refusal) = load_and_attach(ebpf, btf, name, target) {
+            for (name, _) in step.programs.iter().take(done) {
                 unload(ebpf, name);
             }
             return Err(refusal);
@@ -213,11 +234,11 @@ fn take_step(ebpf: &mut Ebpf, btf: &Btf, step: &Step) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn load_and_attach(ebpf: &mut Ebpf, btf: &Btf, name: &str) -> Result<(), Refusal> {
+fn load_and_attach(ebpf: &mut Ebpf, btf: &Btf, name: &str, target: &str) -> Result<(), Refusal> {
     let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) else {
         return Err(Refusal { unsupported: true, reason: format!("the object has no program {name}") });
     };
-    program.load(name, btf).map_err(|error| refusal(name, &error))?;
+    program.load(target, btf).map_err(|error| refusal(name, &error))?;
     program.attach().map_err(|error| refusal(name, &error))?;
     Ok(())
 }

@@ -17,8 +17,16 @@ pub struct ProgramStats {
     pub run_time: Duration,
     /// Times it ran; zero unless `kernel.bpf_stats_enabled` is on.
     pub runs: u64,
-    /// Times it did not run because it was running on that CPU already (Linux 5.12 and later): events lost.
+    /// Times it did not run because it was running on that CPU already (Linux 5.12 and later).
     pub recursion_misses: u64,
+}
+
+impl ProgramStats {
+    /// Events lost because the program was running on that CPU already. Programs that share a hook make up for each
+    /// other (see `tcp-close-ebpf/src/inet_sock_set_state.rs`).
+    pub fn lost(&self) -> u64 {
+        if self.program.starts_with("state_by_") { 0 } else { self.recursion_misses }
+    }
 }
 
 pub(super) fn read(ebpf: &Ebpf) -> Vec<ProgramStats> {
