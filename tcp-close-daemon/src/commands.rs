@@ -35,7 +35,7 @@ pub enum Failure {
     Settings(#[from] SettingsError),
     /// A capability is missing.
     #[error(
-        "{command} needs {missing}: run it as root, or give it these capabilities; `tcp-close check` says what each is for"
+        "{command} needs {missing} in the initial user namespace: run it as root of the host, or give it these capabilities; `tcp-close check` says what each is for"
     )]
     Privilege {
         /// The command.

@@ -88,6 +88,7 @@ impl Metrics {
         raise(&evicted.with_label_values(&["minisocks"]), stats.minisocks_evicted);
         let lost = &self.catalogue.events_lost_total;
         raise(&lost.with_label_values(&["undecodable"]), losses.undecodable);
+        raise(&lost.with_label_values(&["recursion"]), losses.skipped);
         raise(&self.catalogue.events_unmatched_total, stats.unmatched);
         raise(&self.catalogue.events_late_total, losses.late);
     }
@@ -108,15 +109,12 @@ impl Metrics {
 
     /// Takes in the run times of the kernel side's programs.
     pub fn programs(&mut self, programs: &[ProgramStats]) {
-        let mut missed = 0;
         for stats in programs {
             let runs = self.catalogue.program_runs_total.with_label_values(&[&stats.program]);
             raise(&runs, stats.runs);
             let seconds = self.catalogue.program_seconds_total.with_label_values(&[&stats.program]);
             seconds.inc_by((stats.run_time.as_secs_f64() - seconds.get()).max(0.0));
-            missed += stats.recursion_misses;
         }
-        raise(&self.catalogue.events_lost_total.with_label_values(&["recursion"]), missed);
     }
 
     /// The text exposition, version 0.0.4.

@@ -69,6 +69,8 @@ pub struct Turn<'a> {
 pub struct Losses {
     /// Records that could not be decoded.
     pub undecodable: u64,
+    /// Events for which a program of the kernel side was not run, because it was running on that CPU already.
+    pub skipped: u64,
     /// Events that came too late to be put into order; they were used all the same.
     pub late: u64,
 }
@@ -82,6 +84,7 @@ pub struct Pipeline {
     tracker: Tracker,
     counters: Counters,
     undecodable: u64,
+    skipped: u64,
     last_event: Option<Monotonic>,
     observations: Vec<Observation>,
     usual_wait: Wait,
@@ -98,6 +101,7 @@ impl Pipeline {
             tracker: Tracker::new(limits, wait, probe.has(Hook::Minisock)),
             counters: Counters::ZERO,
             undecodable: 0,
+            skipped: 0,
             last_event: None,
             observations: Vec::new(),
             usual_wait: wait,
@@ -161,11 +165,13 @@ impl Pipeline {
             }
         });
         let counters = self.probe.counters()?;
-        if counters.lost_total() > self.counters.lost_total() {
+        let skipped = self.probe.skipped();
+        if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // Lost before the counters were read; what was held back since may be part of it.
             self.tracker.gap(clock::monotonic_now());
         }
         self.counters = counters;
+        self.skipped = skipped;
         let complete = now - HOLD_BACK;
         self.sequencer.release(complete, |event| {
             self.tracker.apply(event, &mut self.observations);
@@ -182,7 +188,11 @@ impl Pipeline {
             scraped,
             observations: &self.observations,
             counters: &self.counters,
-            losses: Losses { undecodable: self.undecodable, late: self.sequencer.late() },
+            losses: Losses {
+                undecodable: self.undecodable,
+                skipped: self.skipped,
+                late: self.sequencer.late(),
+            },
             tracker: &self.tracker,
             probe: &self.probe,
             last_event: self.last_event,
@@ -226,6 +236,11 @@ async fn next(
 }
 
 impl Turn<'_> {
+    /// Events lost, wherever that was.
+    pub fn lost_total(&self) -> u64 {
+        self.counters.lost_total() + self.losses.skipped + self.losses.undecodable
+    }
+
     /// How the core's tables are doing.
     pub fn stats(&self) -> Stats {
         self.tracker.stats()

@@ -155,7 +155,7 @@ fn without_privilege_it_says_which_and_what_to_do() {
         assert_eq!(
             text(&output.stderr),
             format!(
-                "tcp-close: {command} needs CAP_BPF and CAP_PERFMON: run it as root, or give it these \
+                "tcp-close: {command} needs CAP_BPF and CAP_PERFMON in the initial user namespace: run it as root of the host, or give it these \
                  capabilities; `tcp-close check` says what each is for\n"
             )
         );

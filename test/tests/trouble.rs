@@ -306,7 +306,7 @@ fn nobody_is_told_what_is_missing() {
             &output,
             3,
             &format!(
-                "{command} needs CAP_BPF and CAP_PERFMON: run it as root, or give it these capabilities; \
+                "{command} needs CAP_BPF and CAP_PERFMON in the initial user namespace: run it as root of the host, or give it these capabilities; \
                  `tcp-close check` says what each is for"
             ),
         );

@@ -64,7 +64,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     tracing::info!(%address, "ready: every close on this host is followed");
     let mut losses = LossLog::default();
     let each_turn = |turn: Turn<'_>| {
-        losses.look(turn.counters.lost_total(), clock::monotonic_now());
+        losses.look(turn.lost_total(), clock::monotonic_now());
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.update(&turn, &Anchor::now());
         if turn.scraped {

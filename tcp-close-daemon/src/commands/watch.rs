@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::tz::TimeZone;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Failure, LossLog, attach, runtime};
 use crate::{
@@ -37,7 +38,7 @@ async fn watch(settings: WatchSettings) -> Result<ExitCode, Failure> {
     let mut losses = LossLog::default();
     let mut failed = None;
     let turn = |turn: Turn<'_>| {
-        losses.look(turn.counters.lost_total(), clock::monotonic_now());
+        losses.look(turn.lost_total(), clock::monotonic_now());
         match lines.write(turn.observations) {
             Ok(flow) => flow,
             Err(error) => {
@@ -59,6 +60,14 @@ fn ended(error: io::Error) -> Result<ExitCode, Failure> {
         ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
         _ => Err(Failure::Stdout(error)),
     }
+}
+
+/// Whether stdout is a pipe that nobody reads any more; on a quiet host it may be long until a write tells.
+fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok() && polled.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
 }
 
 /// Writes the lines that are wanted, until there are enough.
@@ -95,6 +104,9 @@ impl Lines {
 
     /// Writes a line for each observation that is wanted, and flushes what was written.
     fn write(&mut self, observations: &[Observation]) -> io::Result<ControlFlow<()>> {
+        if reader_is_gone() {
+            return Err(ErrorKind::BrokenPipe.into());
+        }
         let anchor = Anchor::now();
         let mut written = false;
         for observation in observations {

@@ -20,11 +20,19 @@ pub struct Need {
     pub held: bool,
 }
 
+/// Whether this process is in the initial user namespace; the capabilities of any other are worth nothing to BPF.
+pub fn in_initial_user_namespace() -> bool {
+    // Only the initial one maps all user ids, to themselves (user_namespaces(7)).
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// Everything the probes need, whether held or not.
 pub fn needs() -> Vec<Need> {
+    let initial = in_initial_user_namespace();
     let admin = has(Capability::CAP_SYS_ADMIN);
     let need = |capability, name, purpose, required| {
-        let held = has(capability) || (admin && capability != Capability::CAP_SYSLOG);
+        let held = initial && (has(capability) || (admin && capability != Capability::CAP_SYSLOG));
         Need { name, purpose, required, held }
     };
     vec![

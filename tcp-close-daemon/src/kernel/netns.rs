@@ -13,7 +13,7 @@ const NAMED: &str = "/run/netns";
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     /// There is no such name.
-    #[error("no network namespace {name:?} at {path}: {error}")]
+    #[error("cannot look up network namespace {name:?} at {path:?}: {error}")]
     NotFound {
         /// As it was given.
         name: String,
@@ -23,7 +23,7 @@ pub enum NetnsError {
         error: io::Error,
     },
     /// It is a file of another kind, which would match nothing.
-    #[error("{name:?} is no network namespace: {path} is another kind of file")]
+    #[error("{name:?} is no network namespace: {path:?} is another kind of file")]
     NoNamespace {
         /// As it was given.
         name: String,

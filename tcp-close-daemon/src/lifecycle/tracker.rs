@@ -349,7 +349,15 @@ impl Tracker {
         if known == Some(false) {
             self.end(address, None, EndCause::Unknown, out);
         }
-        self.keep(address, Minisock::seen_late(event.id, timer));
+        let mut minisock = Minisock::seen_late(event.id, timer);
+        // Its beginning was lost, but not its full socket: they have the cookie in common.
+        if let Some(close) = self.sockets.get_mut(&event.id).filter(|close| close.minisock().is_none()) {
+            minisock.replaces(event.id, close.fin_wait2_since());
+            minisock.mark_gap();
+            close.replaced_by(address, timer.substate);
+            close.mark_gap();
+        }
+        self.keep(address, minisock);
     }
 
     fn keep(&mut self, address: u64, minisock: Minisock) {

@@ -95,13 +95,13 @@ catalogue! {
     transitions_total: IntCounterVec = counters("State changes of full sockets; exact even when events are lost.", &["from", "to"]);
     orphaned_total: IntCounterVec = counters("Sockets closed by their process after they were shut down, by state.", &["state"]);
     endpoints_closed_total: IntCounterVec = counters("Ends of connections that closed; a connection within this host has two.", &["role", "manner"]);
-    attempts_failed_total: IntCounterVec = counters("Connection attempts that failed, by the state they were in; these are not closes.", &["state"]);
+    attempts_failed_total: IntCounterVec = counters("Connection attempts that ended without a connection, by the state they were in; these are not closes. The kernel's AttemptFails leaves out those that their own process gave up.", &["state"]);
     close_segments_total: IntCounterVec = counters("Orderly closes by their segments: 3 where a FIN carried the acknowledgement of the other, 4 where not.", &["segments"]);
     half_close_bytes_total: IntCounterVec = counters("Payload bytes in half-closed connections: received after our FIN, or sent after the peer's.", &["direction"]);
     state_seconds: HistogramVec = histograms("Time spent in a closing state, FIN-WAIT-2 over full socket and minisock.", &["state"], DWELL_BUCKETS);
     sockets: IntGaugeVec = gauges("Full sockets seen to close that are in this state now.", &["state"]);
     minisocks_created_total: IntCounterVec = counters("Minisocks made, by the substate they began in.", &["substate"]);
-    minisocks_ended_total: IntCounterVec = counters("Minisocks ended, by the substate they ended in and the cause.", &["substate", "cause"]);
+    minisocks_ended_total: IntCounterVec = counters("Minisocks ended, by the substate they ended in and the cause; those that began before tcp-close did are among them.", &["substate", "cause"]);
     time_wait_started_total: IntCounter = counter("TIME-WAITs that began; one that began unseen inside a minisock is counted when that ends.");
     time_wait_ended_total: IntCounterVec = counters("TIME-WAITs that ended.", &["cause"]);
     time_wait_restarts_total: IntCounterVec = counters("Restarts of TIME-WAIT that were seen; with witness inferred a minimum, since most leave no trace.", &["witness"]);

@@ -363,7 +363,7 @@ fn the_cores_figures_are_carried_over() {
     let mut metrics = fresh();
     let before = series(&metrics);
     let stats = Stats { sockets: 3, minisocks: 4, sockets_evicted: 5, minisocks_evicted: 6, unmatched: 7 };
-    metrics.core(stats, Losses { undecodable: 8, late: 9 });
+    metrics.core(stats, Losses { undecodable: 8, skipped: 10, late: 9 });
     metrics.programs(&[ProgramStats {
         program: "inet_sock_set_state".to_owned(),
         run_time: Duration::from_millis(1500),
@@ -372,7 +372,7 @@ fn the_cores_figures_are_carried_over() {
     }]);
     expect![[r#"
         events_late_total +9
-        events_lost_total{cause="recursion"} +2
+        events_lost_total{cause="recursion"} +10
         events_lost_total{cause="undecodable"} +8
         events_unmatched_total +7
         program_runs_total{program="inet_sock_set_state"} +1000
@@ -444,7 +444,10 @@ fn counters_never_go_down() {
         |metrics, many| metrics.count(many, at(0)),
         |metrics, _| metrics.count(&Counters::ZERO, at(1000)),
         |metrics, _| {
-            metrics.core(Stats { unmatched: 9, ..Stats::default() }, Losses { undecodable: 9, late: 9 });
+            metrics.core(
+                Stats { unmatched: 9, ..Stats::default() },
+                Losses { undecodable: 9, skipped: 9, late: 9 },
+            );
         },
         |metrics, _| metrics.core(Stats::default(), Losses::default()),
         |metrics, _| metrics.observe(&Observation::ResetNotReceived),

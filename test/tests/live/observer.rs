@@ -34,6 +34,7 @@ pub(crate) struct Told {
     pub(crate) counters: Counters,
     losses: Losses,
     stats: Stats,
+    turns: u64,
 }
 
 impl Told {
@@ -94,6 +95,7 @@ impl Observer {
             counters: Counters::ZERO,
             losses: Losses::default(),
             stats: Stats::default(),
+            turns: 0,
         };
         let told = Arc::new((Mutex::new(told), Condvar::new()));
         let (attached, outcome) = mpsc::channel();
@@ -126,6 +128,13 @@ impl Observer {
             changed.wait_timeout_while(told, patience, |told| !enough(told)).expect("the observer is alive");
         assert!(!timeout.timed_out(), "{what}: told so far {:#?} {:?}", told.observations, told.losses);
         told.clone()
+    }
+
+    /// What is told of everything that has happened by now: a turn that is under way may have missed it.
+    #[track_caller]
+    pub(crate) fn now(&self) -> Told {
+        let turns = self.told.0.lock().expect("the observer is alive").turns;
+        self.wait_until("two more turns", |told| told.turns >= turns + 2)
     }
 
     /// Waits for the ends of this many full sockets.
@@ -161,7 +170,7 @@ impl Observer {
                 .sum::<u64>()
         };
         let time_waits: i64 = namespaces.iter().map(|netns| oracle::sockstat(netns)["tw"]).sum();
-        let told = self.wait_until("a turn after all that happened", |_| true);
+        let told = self.now();
         let ours = |from, to| told.transitions(from, to);
 
         assert_eq!(ours(TcpState::Close, TcpState::SynSent), kernel("Tcp", "ActiveOpens"), "active opens");
@@ -238,6 +247,7 @@ fn observe(
             told.counters = *turn.counters;
             told.losses = turn.losses;
             told.stats = turn.stats();
+            told.turns += 1;
             changed.notify_all();
             ControlFlow::Continue(())
         };

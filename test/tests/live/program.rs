@@ -225,3 +225,36 @@ fn ten_thousand_connections_are_counted_one_by_one() {
     );
     assert_eq!(is("tcp_close_tracked{table=\"sockets\"}"), 0.0, "nothing is left open");
 }
+
+#[test]
+fn resets_of_established_connections_are_the_kernels() {
+    const ABORTS: u32 = 100;
+    let netns = Netns::new();
+    let before = Netstat::of(&netns);
+    let (_running, address) = daemon(&netns);
+    for _ in 0..ABORTS {
+        let (client, server) = stream::pair(&netns, &netns, Family::V4.loopback());
+        rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).expect("set SO_LINGER");
+        drop(client);
+        drop(server);
+    }
+    let deadline = Deadline::after(Duration::from_secs(10));
+    let exposition = loop {
+        let exposition = get(address, "/metrics");
+        if sum(&exposition, "tcp_close_endpoints_closed_total") >= f64::from(2 * ABORTS) {
+            break exposition;
+        }
+        assert!(deadline.left().is_some(), "every end is told: {exposition}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let is = |series: &str| sample(&exposition, series);
+    let ours = is("tcp_close_transitions_total{from=\"established\",to=\"close\"}")
+        + is("tcp_close_transitions_total{from=\"close_wait\",to=\"close\"}");
+    let kernel = Netstat::of(&netns).since(&before);
+    assert_eq!(ours, kernel.get("Tcp", "EstabResets") as f64);
+    assert_eq!(ours, f64::from(2 * ABORTS));
+    assert_eq!(
+        is("tcp_close_transitions_total{from=\"listen\",to=\"syn_recv\"}"),
+        kernel.get("Tcp", "PassiveOpens") as f64
+    );
+}
