@@ -3,8 +3,19 @@
 #[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// A kernel field that the kernel side reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The structure, as in the kernel's source.
+    pub structure: &'static str,
+    /// The path within it.
+    pub path: &'static [&'static str],
+    /// Some kernels do not have it; its offset is then [`Layout::ABSENT`].
+    pub optional: bool,
+}
+
 macro_rules! layout {
-    ($($field:ident = $container:ident . $($path:ident).+;)*) => {
+    ($($field:ident = $structure:ident . $($path:ident).+ $(, $optional:ident)?;)*) => {
         /// Byte offsets of kernel fields, handed to the kernel side as read-only data before it is loaded.
         ///
         /// To the verifier each is a constant, so a typed load through one is as good as compiled in.
@@ -13,7 +24,7 @@ macro_rules! layout {
         #[repr(C)]
         pub struct Layout {
             $(
-                #[doc = concat!("Offset in bytes of `", stringify!($container), ".", stringify!($($path).+), "`.")]
+                #[doc = concat!("Offset in bytes of `", stringify!($structure), ".", stringify!($($path).+), "`.")]
                 pub $field: u32,
             )*
         }
@@ -22,18 +33,23 @@ macro_rules! layout {
             /// All zero; what the object holds until the loader overrides it.
             pub const ZERO: Self = Self { $($field: 0,)* };
 
-            /// Every field with the kernel's name for it, as (field, container, path).
+            /// The offset of a field that the running kernel does not have.
+            pub const ABSENT: u32 = u32::MAX;
+
+            /// The kernel's name for every offset, in the order of the fields.
             ///
             /// The user side resolves exactly these, so a field added above is resolved without more code.
-            pub const FIELDS: &'static [(&'static str, &'static str, &'static [&'static str])] = &[
-                $((
-                    stringify!($field),
-                    stringify!($container),
-                    &[$(stringify!($path)),+],
-                ),)*
+            pub const FIELDS: &'static [Field] = &[
+                $(Field {
+                    structure: stringify!($structure),
+                    path: &[$(stringify!($path)),+],
+                    optional: layout!(@ $($optional)?),
+                },)*
             ];
         }
     };
+    (@ optional) => { true };
+    (@) => { false };
 }
 
 layout! {
@@ -73,4 +89,6 @@ layout! {
     tw_substate = inet_timewait_sock.tw_substate;
     tw_local_port = inet_timewait_sock.tw_sport;
     tw_rcv_nxt = sock_common.skc_tw_rcv_nxt;
+    tw_entry_stamp = inet_timewait_sock.tw_entry_stamp, optional;
+    cb_end_seq = tcp_skb_cb.end_seq;
 }

@@ -27,11 +27,13 @@ pub enum RecordKind {
     TimerCancel = 5,
     /// [`MinisockTimer`], from `timer:timer_expire_entry`.
     TimerExpire = 6,
+    /// [`MinisockSegment`], from `skb:kfree_skb`.
+    Segment = 7,
 }
 
 impl RecordKind {
     /// Every kind, at the index of its value.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::StateChange,
         Self::FinRetransmit,
         Self::ResetSent,
@@ -39,6 +41,7 @@ impl RecordKind {
         Self::TimerStart,
         Self::TimerCancel,
         Self::TimerExpire,
+        Self::Segment,
     ];
 
     /// The kind of a raw value; `None` for one this version does not know.
@@ -184,6 +187,14 @@ pub struct MinisockTimer {
     pub substate: u32,
     /// `tw_rcv_nxt`: one past the peer's FIN once the substate is `TIME_WAIT`.
     pub rcv_nxt: u32,
+    /// Jiffy at the end of the bucket of the timer wheel, when the timer will fire; at `timer_start` on
+    /// Linux 6.8 and later, 0 elsewhere.
+    pub bucket_expiry: u64,
+    /// `tw_entry_stamp`: milliseconds of `CLOCK_MONOTONIC`, in 32 bits, at which the minisock began, or its
+    /// TIME-WAIT if the peer's FIN carried timestamps; Linux 6.14 and later.
+    pub entry_stamp: u32,
+    /// 1 where the kernel has `tw_entry_stamp`.
+    pub has_entry_stamp: u32,
 }
 
 /// The timer of a minisock is cancelled: before it expires, before it restarts, or because something ended it.
@@ -193,10 +204,33 @@ pub struct MinisockTimer {
 pub struct MinisockCancel {
     /// The timer and its minisock.
     pub timer: MinisockTimer,
+    /// Name of `current`, NUL-padded: who takes the socket pair or kills it, where a process does.
+    pub comm: [u8; 16],
+    /// Thread group of `current`.
+    pub pid: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
     /// Entries of `stack` that are filled.
     pub frames: u64,
     /// Kernel return addresses, innermost first.
     pub stack: [u64; MAX_FRAMES],
+}
+
+/// A minisock has dealt with a segment; its timer is as the segment left it.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockSegment {
+    /// The timer and its minisock.
+    pub timer: MinisockTimer,
+    /// `tcp_skb_cb.seq`.
+    pub seq: u32,
+    /// `tcp_skb_cb.end_seq`: one past the last byte, SYN and FIN counted.
+    pub end_seq: u32,
+    /// Flags byte of the TCP header (RFC 9293 §3.1): FIN 1, SYN 2, RST 4, PSH 8, ACK 16.
+    pub tcp_flags: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
 }
 
 const _: () = {
@@ -205,7 +239,8 @@ const _: () = {
     assert!(size_of::<StateChange>() == 32 + 40 + 24 + 16 + 24 + 24);
     assert!(size_of::<FinRetransmit>() == 40);
     assert!(size_of::<Reset>() == 40);
-    assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8);
-    assert!(size_of::<MinisockCancel>() == size_of::<MinisockTimer>() + 8 + 8 * MAX_FRAMES);
+    assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8 + 16);
+    assert!(size_of::<MinisockSegment>() == size_of::<MinisockTimer>() + 16);
+    assert!(size_of::<MinisockCancel>() == size_of::<MinisockTimer>() + 24 + 8 + 8 * MAX_FRAMES);
     assert!(RecordKind::ALL.len() <= crate::Counters::KINDS);
 };

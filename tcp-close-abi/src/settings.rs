@@ -21,6 +21,10 @@ pub struct Settings {
     pub netns_count: u32,
     /// 1 to put opening state changes into the ring too, not only count them.
     pub record_opening: u32,
+    /// 1 where the second argument of `timer:timer_start` is the bucket's expiry (Linux 6.8 and later).
+    pub start_has_bucket: u32,
+    /// 1 where `skb:kfree_skb` has a fourth argument, the receiving socket (Linux 6.12 and later).
+    pub drop_has_receiver: u32,
     /// 1 where `tcp:tcp_send_reset` has a third argument, the reason (Linux 6.12 and later).
     pub reset_has_reason: u32,
     /// 1 where `tcp:tcp_retransmit_skb` has a third argument, the error (Linux 6.18 and later).
@@ -35,9 +39,11 @@ impl Settings {
         netns: [0; MAX_NETNS],
         netns_count: 0,
         record_opening: 0,
+        start_has_bucket: 0,
+        drop_has_receiver: 0,
         reset_has_reason: 0,
         retransmit_has_error: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 16);
+const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 24);

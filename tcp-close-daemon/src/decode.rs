@@ -13,13 +13,13 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     event::{
-        Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process, ResetSent,
-        SocketError, StateChange, TcpState,
+        Cancel, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process, ResetSent,
+        Segment, SocketError, StateChange, TcpState,
     },
     kernel::tick::Hz,
 };
 
-pub use crate::decode::cancel_site::CancelSites;
+pub use crate::decode::cancel_site::{CancelSites, Frame};
 
 mod cancel_site;
 
@@ -97,8 +97,21 @@ impl Decoder {
             abi::RecordKind::TimerCancel => {
                 let record: abi::MinisockCancel = read(&header, bytes)?;
                 let frames = usize::try_from(record.frames).unwrap_or(usize::MAX).min(record.stack.len());
-                let site = self.sites.classify(record.stack.get(..frames).unwrap_or_default());
-                EventKind::TimerCancelled(self.timer(record.timer)?, site)
+                let cancel = Cancel {
+                    site: self.sites.classify(record.stack.get(..frames).unwrap_or_default()),
+                    process: Process { pid: record.pid, comm: Comm::from_bytes(record.comm) },
+                };
+                EventKind::TimerCancelled(self.timer(record.timer)?, cancel)
+            }
+            abi::RecordKind::Segment => {
+                let record: abi::MinisockSegment = read(&header, bytes)?;
+                let segment = Segment {
+                    seq: record.seq,
+                    end_seq: record.end_seq,
+                    fin: record.tcp_flags & 1 != 0,
+                    rst: record.tcp_flags & 4 != 0,
+                };
+                EventKind::Segment(self.timer(record.timer)?, segment)
             }
         };
         let id = ConnectionId { netns: header.netns, cookie: header.cookie };
@@ -122,9 +135,22 @@ impl Decoder {
             substate,
             remaining: if jiffies < 0 { -nanoseconds } else { nanoseconds },
             slack: if jiffies < 0 { Duration::ZERO } else { self.hz.slack(duration) },
+            fires_in: (record.bucket_expiry != 0)
+                .then(|| self.hz.duration(record.bucket_expiry.saturating_sub(record.jiffies))),
             rcv_nxt: record.rcv_nxt,
+            since_stamp: (record.has_entry_stamp != 0).then(|| since_stamp(&record)),
         })
     }
+}
+
+/// Time since the kernel's own stamp. It has 32 bits of milliseconds, which wrap after seven weeks; a difference
+/// of less than that does not.
+fn since_stamp(record: &abi::MinisockTimer) -> Duration {
+    #[expect(clippy::cast_possible_truncation, reason = "the kernel truncates the same way")]
+    let now = (record.header.at / 1_000_000) as u32;
+    // The stamp may be of the millisecond after the one in which the record took its time.
+    let since = now.wrapping_sub(record.entry_stamp).cast_signed().max(0);
+    Duration::from_millis(u64::from(since.unsigned_abs()))
 }
 
 /// The whole record of a kind, of exactly its size.

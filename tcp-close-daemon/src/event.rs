@@ -242,10 +242,12 @@ pub enum EventKind {
     ResetReceived(TcpState),
     /// A minisock's timer starts.
     TimerStarted(MinisockTimer),
-    /// A minisock's timer is cancelled, from this place in the kernel.
-    TimerCancelled(MinisockTimer, CancelSite),
+    /// A minisock's timer is cancelled.
+    TimerCancelled(MinisockTimer, Cancel),
     /// A minisock's timer expires.
     TimerExpired(MinisockTimer),
+    /// A minisock has dealt with a segment.
+    Segment(MinisockTimer, Segment),
 }
 
 /// A full socket changes its state.
@@ -318,10 +320,38 @@ pub struct MinisockTimer {
     pub substate: TcpState,
     /// Time to the nominal end; negative after it. Nanoseconds, in whole ticks.
     pub remaining: i64,
-    /// How long after its nominal end the timer, were it started now, may fire without being late.
+    /// How long after its nominal end the timer, were it started now, may fire without being late: the most the
+    /// timer wheel may take.
     pub slack: Duration,
+    /// Time to the end of the timer's bucket, when it will fire: at a start, where the kernel says so.
+    pub fires_in: Option<Duration>,
     /// Next sequence number expected: one past the peer's FIN in substate `TimeWait`.
     pub rcv_nxt: u32,
+    /// Since the minisock began, or its TIME-WAIT if the peer's FIN carried timestamps, by the kernel's own
+    /// stamp; whole milliseconds. `None` where the kernel keeps none.
+    pub since_stamp: Option<Duration>,
+}
+
+/// A segment that a minisock has dealt with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Sequence number.
+    pub seq: u32,
+    /// One past the last byte, SYN and FIN counted.
+    pub end_seq: u32,
+    /// It carries FIN.
+    pub fin: bool,
+    /// It carries RST.
+    pub rst: bool,
+}
+
+/// A minisock's timer is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cancel {
+    /// From this place in the kernel.
+    pub site: CancelSite,
+    /// While this process ran; it is behind the cancellation only where [`CancelSite::by_process`] says so.
+    pub process: Process,
 }
 
 /// From where in the kernel a minisock's timer was cancelled: the first function on the stack that tells.
@@ -343,6 +373,13 @@ pub enum CancelSite {
     Abort,
     /// No function on the stack is known.
     Unknown,
+}
+
+impl CancelSite {
+    /// Whether the process that runs is the one that wants it.
+    pub const fn by_process(self) -> bool {
+        matches!(self, Self::Connect | Self::Abort)
+    }
 }
 
 #[cfg(test)]

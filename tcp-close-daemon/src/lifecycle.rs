@@ -15,7 +15,7 @@ mod tracker;
 pub use minisock::Wait;
 pub use observation::Observation;
 pub use sequence::Sequencer;
-pub use tracker::{Limits, Stats, Tracker};
+pub use tracker::{Limits, Sees, Stats, Tracker};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Drives the probes' records through decoder, sequencer and tracker, and hands out what they mean.
 //!
 //! In: the probes. Out: observations, a turn at a time. [`Pipeline::run`] is the one loop of every command that
-//! follows events, and `Input` is everything that can wake it.
+//! follows events, and [`Input`] is everything that can wake it.
 
 use std::{io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     clock,
     decode::Decoder,
     event::Monotonic,
-    lifecycle::{Limits, Observation, Sequencer, Stats, Tracker, Wait},
+    lifecycle::{Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, ProbeError},
     shutdown::{Shutdown, StopReason},
 };
@@ -94,11 +94,12 @@ impl Pipeline {
     /// Puts the parts together around attached probes.
     pub fn new(mut probe: Probe, preflight: &Preflight, limits: Limits) -> Self {
         let wait = Wait { nominal: TIME_WAIT, slack: preflight.hz().slack(TIME_WAIT) };
+        let sees = Sees { minisocks: probe.has(Hook::Minisock), segments: probe.has(Hook::Witness) };
         Self {
             diagnostics: probe.take_diagnostics(),
             decoder: Decoder::new(preflight.hz(), preflight.cancel_sites().clone()),
             sequencer: Sequencer::default(),
-            tracker: Tracker::new(limits, wait, probe.has(Hook::Minisock)),
+            tracker: Tracker::new(limits, wait, sees),
             counters: Counters::ZERO,
             undecodable: 0,
             skipped: 0,

@@ -46,11 +46,14 @@ const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each tells whether a tracepoint has an argument")]
 pub struct Preflight {
     layout: Layout,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
     cancel_sites: CancelSites,
+    start_has_bucket: bool,
+    drop_has_receiver: bool,
     reset_has_reason: bool,
     retransmit_has_error: bool,
     /// Names of `enum sk_rst_reason`.
@@ -76,11 +79,19 @@ impl Preflight {
             layout: btf.layout()?,
             tw_timer_handler,
             cancel_sites,
+            start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
+            drop_has_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
             reset_has_reason: has_third_argument("tcp_send_reset"),
             retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),
         })
+    }
+
+    /// The same kernel, seen with other cancel sites.
+    #[must_use]
+    pub fn with_cancel_sites(self, cancel_sites: CancelSites) -> Self {
+        Self { cancel_sites, ..self }
     }
 
     /// Where in this kernel a minisock's timer may be cancelled.
@@ -96,6 +107,18 @@ impl Preflight {
     /// The kernel's names for the reasons of a reset; empty where it gives none.
     pub const fn reset_reasons(&self) -> &BTreeMap<u32, String> {
         &self.reset_reasons
+    }
+
+    /// Why a hook would be of no use on this kernel, if so.
+    fn obstacle(&self, hook: Hook) -> Option<String> {
+        match hook {
+            Hook::Minisock => self.addresses_error().map(str::to_owned),
+            Hook::Witness if !self.drop_has_receiver => Some(
+                "the kernel's kfree_skb does not name the receiving socket (Linux 6.12 and later do)"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 
     /// Why the timer of minisocks cannot be told from others, if it cannot.
@@ -115,6 +138,8 @@ pub struct ProbeSettings {
     pub ring_bytes: u32,
     /// Which rungs may be taken.
     pub family: Family,
+    /// Watch the segments that minisocks deal with.
+    pub witness: bool,
 }
 
 impl Default for ProbeSettings {
@@ -124,6 +149,7 @@ impl Default for ProbeSettings {
             record_opening: false,
             ring_bytes: DEFAULT_RING_BYTES,
             family: Family::Auto,
+            witness: true,
         }
     }
 }
@@ -202,7 +228,7 @@ impl Probe {
             .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
             .map_err(|source| ProbeError::Map { name: "COUNTERS", source })?;
-        let reports = ladder::climb(&mut ebpf, preflight, settings.family);
+        let reports = ladder::climb(&mut ebpf, preflight, settings);
         Ok(Self { ebpf, ring, counters, reports })
     }
 
@@ -266,6 +292,8 @@ fn kernel_settings(preflight: &Preflight, settings: &ProbeSettings) -> Result<Se
         wake_every: u64::from(settings.ring_bytes / 4),
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),
+        start_has_bucket: u32::from(preflight.start_has_bucket),
+        drop_has_receiver: u32::from(preflight.drop_has_receiver),
         record_opening: u32::from(settings.record_opening),
         reset_has_reason: u32::from(preflight.reset_has_reason),
         retransmit_has_error: u32::from(preflight.retransmit_has_error),

@@ -76,6 +76,19 @@ impl Untyped {
         self.0 as u64
     }
 
+    /// The field at `inner` of the structure at `outer`.
+    #[inline(always)]
+    pub(crate) fn read_at<T>(self, outer: &'static u32, inner: &'static u32) -> Result<T, i32> {
+        // SAFETY: the helper checks the address itself.
+        unsafe { bpf_probe_read_kernel(self.0.add((constant(outer) + constant(inner)) as usize).cast()) }
+    }
+
+    /// The field at `offset`, or zero where this kernel does not have it; fails as [`Self::read`] does.
+    #[inline(always)]
+    pub(crate) fn read_if_present<T: Default>(self, offset: &'static u32) -> Result<T, i32> {
+        if constant(offset) == Layout::ABSENT { Ok(T::default()) } else { self.read(offset) }
+    }
+
     /// The field at `offset`; fails on an address that cannot be read.
     #[inline(always)]
     pub(crate) fn read<T>(self, offset: &'static u32) -> Result<T, i32> {

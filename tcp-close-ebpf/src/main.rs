@@ -24,6 +24,7 @@ mod ring;
 mod socket;
 
 mod inet_sock_set_state;
+mod kfree_skb;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;

@@ -8,7 +8,7 @@ use aya_ebpf::{
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::warn;
-use tcp_close_abi::{AF_INET, AF_INET6, Header, MinisockTimer, Pair, RecordKind, flag};
+use tcp_close_abi::{AF_INET, AF_INET6, Header, Layout, MinisockTimer, Pair, RecordKind, flag};
 
 use crate::{
     counters,
@@ -18,7 +18,6 @@ use crate::{
 /// A TCP minisock in a network namespace that is watched.
 pub(crate) struct Minisock {
     fields: Untyped,
-    timer: Typed,
     netns: u32,
 }
 
@@ -29,9 +28,15 @@ impl Minisock {
         if timer.load::<u64>(&LAYOUT.timer_function) != constant(&SETTINGS.tw_timer_handler) {
             return None;
         }
-        let fields = Untyped::new(timer.as_ptr::<u8>().wrapping_sub(constant(&LAYOUT.tw_timer) as usize));
+        Self::tcp(ctx, timer.as_ptr::<u8>().wrapping_sub(constant(&LAYOUT.tw_timer) as usize))
+    }
+
+    /// The minisock at this address, if it is TCP's and its namespace is watched.
+    #[inline(always)]
+    pub(crate) fn tcp<C: EbpfContext>(ctx: &C, address: *const u8) -> Option<Self> {
+        let fields = Untyped::new(address);
         match Self::tcp_netns(fields) {
-            Ok(Some(netns)) if watched(netns) => Some(Self { fields, timer, netns }),
+            Ok(Some(netns)) if watched(netns) => Some(Self { fields, netns }),
             Ok(_) => None,
             Err(error) => {
                 counters::unreadable();
@@ -71,9 +76,12 @@ impl Minisock {
             },
             minisock: self.fields.address(),
             jiffies,
-            expires: self.timer.load(&LAYOUT.timer_expires),
+            expires: 0,
             substate: 0,
             rcv_nxt: 0,
+            bucket_expiry: 0,
+            entry_stamp: 0,
+            has_entry_stamp: u32::from(constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT),
         };
         if let Err(error) = self.fill(&mut record) {
             record.header.flags = flag::UNREADABLE;
@@ -86,6 +94,8 @@ impl Minisock {
     #[inline(always)]
     fn fill(&self, record: &mut MinisockTimer) -> Result<(), i32> {
         record.header.cookie = self.fields.read(&LAYOUT.cookie)?;
+        record.expires = self.fields.read_at(&LAYOUT.tw_timer, &LAYOUT.timer_expires)?;
+        record.entry_stamp = self.fields.read_if_present(&LAYOUT.tw_entry_stamp)?;
         record.substate = u32::from(self.fields.read::<u8>(&LAYOUT.tw_substate)?);
         record.rcv_nxt = self.fields.read(&LAYOUT.tw_rcv_nxt)?;
         record.pair.family = self.fields.read(&LAYOUT.family)?;

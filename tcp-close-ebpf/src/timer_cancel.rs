@@ -4,7 +4,9 @@
 //! [`MinisockCancel`]. Fires with the timer base locked and interrupts off.
 
 use aya_ebpf::{
-    EbpfContext as _, helpers::generated::bpf_get_stack, macros::btf_tracepoint,
+    EbpfContext as _,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_get_stack},
+    macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
@@ -18,6 +20,9 @@ fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
         ring::emit::<MinisockCancel>(RecordKind::TimerCancel, |record| {
             let record = record.write(MinisockCancel {
                 timer: minisock.record(&ctx, RecordKind::TimerCancel),
+                comm: bpf_get_current_comm().unwrap_or([0; 16]),
+                pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+                reserved: 0,
                 frames: 0,
                 stack: [0; MAX_FRAMES],
             });

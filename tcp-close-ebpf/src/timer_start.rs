@@ -1,18 +1,26 @@
 //! `timer:timer_start`: a minisock's timer starts, because the minisock was made or its wait begins again.
 //!
 //! Fires with the timer base locked and interrupts off. A restart into the same bucket of the timer wheel does
-//! not pass here. Only the first argument is used: the others changed in Linux 6.8. Records [`MinisockTimer`].
+//! not pass here. The second argument is used only where it is the bucket's expiry, on Linux 6.8 and later.
+//! Records [`MinisockTimer`].
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_close_abi::{MinisockTimer, RecordKind};
 
-use crate::{kernel::Typed, minisock::Minisock, ring};
+use crate::{
+    kernel::{SETTINGS, Typed, constant},
+    minisock::Minisock,
+    ring,
+};
 
 #[btf_tracepoint(function = "timer_start")]
 fn timer_start(ctx: BtfTracePointContext) -> i32 {
     if let Some(minisock) = Minisock::around(&ctx, Typed::new(ctx.arg(0))) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
-            record.write(minisock.record(&ctx, RecordKind::TimerStart));
+            let record = record.write(minisock.record(&ctx, RecordKind::TimerStart));
+            if constant(&SETTINGS.start_has_bucket) != 0 {
+                record.bucket_expiry = ctx.arg(1);
+            }
         });
     }
     0

@@ -4,12 +4,22 @@ use std::ops::Range;
 
 use crate::{event::CancelSite, kernel::symbols::Symbols};
 
-/// Functions that name the cause when they are the first known one on the stack, innermost first.
-///
-/// Names of timer code and of `inet_twsk_deschedule_put`, which every early end passes, say nothing and are not
-/// here; they are passed over. Kernel sources: `net/ipv4/tcp_minisocks.c`, `inet_hashtables.c`,
+/// Functions between the tracepoint and the one that names the cause: timer code, and what every early end passes,
+/// which some kernels inline. `kernel/time/timer.c`, `net/ipv4/inet_timewait_sock.c`, Linux 5.10 to 7.2.
+const PASSED_OVER: &[&str] = &[
+    "detach_if_pending",
+    "try_to_del_timer_sync",
+    "__try_to_del_timer_sync",
+    "del_timer_sync",
+    "__timer_delete_sync",
+    "timer_delete_sync",
+    "timer_shutdown_sync",
+    "inet_twsk_deschedule_put",
+];
+
+/// Functions that name the cause. Kernel sources: `net/ipv4/tcp_minisocks.c`, `inet_hashtables.c`,
 /// `inet_timewait_sock.c`, `tcp_ipv4.c`, `tcp.c` and `kernel/time/timer.c`, Linux 5.10 to 7.2.
-const FUNCTIONS: &[(&str, CancelSite)] = &[
+const SITES: &[(&str, CancelSite)] = &[
     ("expire_timers", CancelSite::Expiry),
     ("__run_timers", CancelSite::Expiry),
     ("__run_timer_base", CancelSite::Expiry),
@@ -38,20 +48,35 @@ const FUNCTIONS: &[(&str, CancelSite)] = &[
     ("tcp_diag_destroy", CancelSite::Abort),
 ];
 
+/// What a frame of the stack says of the cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// Nothing: the frame beyond it does.
+    PassedOver,
+    /// Why it was.
+    Site(CancelSite),
+}
+
 /// Where the code of the functions lies that tell why a timer was cancelled.
 #[derive(Clone, Debug, Default)]
 pub struct CancelSites {
     /// Sorted by start; functions do not overlap.
-    ranges: Vec<(Range<u64>, CancelSite)>,
+    ranges: Vec<(Range<u64>, Frame)>,
 }
 
 impl CancelSites {
     /// The sites of the running kernel.
     pub fn from_symbols(symbols: &Symbols) -> Self {
+        Self::from_symbols_but(symbols, &[])
+    }
+
+    /// The same, with some functions left out, as if the kernel's symbols lacked them.
+    pub fn from_symbols_but(symbols: &Symbols, hidden: &[&str]) -> Self {
+        let passed_over = PASSED_OVER.iter().map(|&name| (name, Frame::PassedOver));
+        let sites = SITES.iter().map(|&(name, site)| (name, Frame::Site(site)));
+        let shown = passed_over.chain(sites).filter(|(name, _)| !hidden.contains(name));
         Self::from_ranges(
-            FUNCTIONS
-                .iter()
-                .flat_map(|&(name, site)| symbols.ranges(name).into_iter().map(move |range| (range, site))),
+            shown.flat_map(|(name, frame)| symbols.ranges(name).into_iter().map(move |range| (range, frame))),
         )
     }
 
@@ -60,21 +85,33 @@ impl CancelSites {
         Self { ranges: Vec::new() }
     }
 
-    /// Sites given one by one.
-    pub fn from_ranges(ranges: impl IntoIterator<Item = (Range<u64>, CancelSite)>) -> Self {
+    /// Frames given one by one.
+    pub fn from_ranges(ranges: impl IntoIterator<Item = (Range<u64>, Frame)>) -> Self {
         let mut ranges: Vec<_> = ranges.into_iter().collect();
         ranges.sort_unstable_by_key(|(range, _)| range.start);
         Self { ranges }
     }
 
     /// The site of a kernel stack, innermost return address first.
+    ///
+    /// The stack begins with the tracepoint's and BPF's own frames, which are not known. Once a frame is one to be
+    /// passed over, the first beyond those has to be known: else the cause is not, whatever its callers are.
     pub fn classify(&self, stack: &[u64]) -> CancelSite {
-        stack.iter().find_map(|&address| self.site_at(address)).unwrap_or(CancelSite::Unknown)
+        let mut passing = false;
+        for &address in stack {
+            match self.frame_at(address) {
+                Some(Frame::Site(site)) => return site,
+                Some(Frame::PassedOver) => passing = true,
+                None if passing => return CancelSite::Unknown,
+                None => {}
+            }
+        }
+        CancelSite::Unknown
     }
 
-    fn site_at(&self, address: u64) -> Option<CancelSite> {
+    fn frame_at(&self, address: u64) -> Option<Frame> {
         let after = self.ranges.partition_point(|(range, _)| range.start <= address);
-        let (range, site) = self.ranges.get(after.checked_sub(1)?)?;
-        range.contains(&address).then_some(*site)
+        let (range, frame) = self.ranges.get(after.checked_sub(1)?)?;
+        range.contains(&address).then_some(*frame)
     }
 }

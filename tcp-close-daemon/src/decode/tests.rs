@@ -61,12 +61,28 @@ fn timer_record(kind: abi::RecordKind) -> abi::MinisockTimer {
         expires: 4_295_000_000 + 60 * 250,
         substate: 6,
         rcv_nxt: 501,
+        bucket_expiry: 4_295_000_000 + 61 * 250,
+        entry_stamp: 1_000,
+        has_entry_stamp: 1,
+    }
+}
+
+fn segment_record(tcp_flags: u32) -> abi::MinisockSegment {
+    abi::MinisockSegment {
+        timer: timer_record(abi::RecordKind::Segment),
+        seq: 499,
+        end_seq: 501,
+        tcp_flags,
+        reserved: 0,
     }
 }
 
 fn cancel_record(stack: &[u64]) -> abi::MinisockCancel {
     let mut record = abi::MinisockCancel {
         timer: timer_record(abi::RecordKind::TimerCancel),
+        comm: *b"wget\0\0\0\0\0\0\0\0\0\0\0\0",
+        pid: 43,
+        reserved: 0,
         frames: stack.len() as u64,
         stack: [0; abi::MAX_FRAMES],
     };
@@ -84,6 +100,7 @@ fn records() -> Vec<Vec<u8>> {
         timer_record(abi::RecordKind::TimerStart).as_bytes().to_vec(),
         cancel_record(&[]).as_bytes().to_vec(),
         timer_record(abi::RecordKind::TimerExpire).as_bytes().to_vec(),
+        segment_record(0).as_bytes().to_vec(),
     ];
     assert_eq!(records.len(), abi::RecordKind::ALL.len());
     records
@@ -218,16 +235,84 @@ fn timers_in_full() {
         substate: TcpState::TimeWait,
         remaining: 60_000_000_000,
         slack: Duration::from_millis(2056),
+        fires_in: Some(Duration::from_secs(61)),
         rcv_nxt: 501,
+        since_stamp: Some(Duration::from_millis(234)),
     };
     let started = timer_record(abi::RecordKind::TimerStart);
     assert_eq!(kind_of(started.as_bytes()), EventKind::TimerStarted(expected));
     let expired = timer_record(abi::RecordKind::TimerExpire);
     assert_eq!(kind_of(expired.as_bytes()), EventKind::TimerExpired(expected));
-    assert_eq!(
-        kind_of(cancel_record(&[]).as_bytes()),
-        EventKind::TimerCancelled(expected, CancelSite::Unknown)
-    );
+    let cancel = Cancel {
+        site: CancelSite::Unknown,
+        process: Process { pid: 43, comm: Comm::from_bytes(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0") },
+    };
+    assert_eq!(kind_of(cancel_record(&[]).as_bytes()), EventKind::TimerCancelled(expected, cancel));
+    let segment = Segment { seq: 499, end_seq: 501, fin: false, rst: false };
+    assert_eq!(kind_of(segment_record(0).as_bytes()), EventKind::Segment(expected, segment));
+}
+
+#[test]
+fn flags_of_a_segment() {
+    let flags = |tcp_flags| match kind_of(segment_record(tcp_flags).as_bytes()) {
+        EventKind::Segment(_, Segment { fin, rst, .. }) => (fin, rst),
+        other => panic!("{other:?}"),
+    };
+    let (fin, syn, rst, psh, ack) = (1, 2, 4, 8, 16);
+    assert_eq!(flags(0), (false, false));
+    assert_eq!(flags(fin | ack), (true, false));
+    assert_eq!(flags(rst), (false, true));
+    assert_eq!(flags(syn | psh | ack), (false, false));
+    assert_eq!(flags(u32::MAX), (true, true));
+}
+
+/// The end of the bucket is told at a start, by some kernels.
+#[test]
+fn time_to_the_end_of_the_bucket() {
+    let fires_in = |jiffies, bucket_expiry| {
+        let record =
+            abi::MinisockTimer { jiffies, bucket_expiry, ..timer_record(abi::RecordKind::TimerStart) };
+        timer_of(&record).fires_in
+    };
+    assert_eq!(fires_in(1000, 0), None);
+    assert_eq!(fires_in(1000, 1001), Some(Duration::from_millis(4)));
+    assert_eq!(fires_in(1000, 1000), Some(Duration::ZERO));
+    assert_eq!(fires_in(1000, 999), Some(Duration::ZERO));
+    // No timer runs for ages, and no figure overflows.
+    assert_eq!(fires_in(0, u64::MAX), Some(HZ.duration(u64::MAX)));
+}
+
+/// Milliseconds in 32 bits, which wrap after seven weeks; some kernels keep none.
+#[test]
+fn time_since_the_stamp() {
+    const WEEKS: u64 = 1 << 32;
+    let since = |milliseconds: u64, entry_stamp, has_entry_stamp| {
+        let mut record = timer_record(abi::RecordKind::TimerExpire);
+        record.header.at = milliseconds * 1_000_000 + 999_999;
+        let record = abi::MinisockTimer { entry_stamp, has_entry_stamp, ..record };
+        match kind_of(record.as_bytes()) {
+            EventKind::TimerExpired(timer) => {
+                timer.since_stamp.map(|since| since.as_nanos()).inspect(|nanoseconds| {
+                    assert_eq!(nanoseconds % 1_000_000, 0, "whole milliseconds");
+                })
+            }
+            other => panic!("{other:?}"),
+        }
+        .map(|nanoseconds| nanoseconds / 1_000_000)
+    };
+    assert_eq!(since(61_000, 1_000, 0), None);
+    assert_eq!(since(61_000, 0, 0), None);
+    assert_eq!(since(61_000, 1_000, 1), Some(60_000));
+    // A stamp of 0 is one, right after the wrap.
+    assert_eq!(since(WEEKS + 5, 0, 1), Some(5));
+    assert_eq!(since(WEEKS + 59_000, u32::MAX - 999, 1), Some(60_000));
+    assert_eq!(since(3 * WEEKS + 7, 7, 1), Some(0));
+    // Of the next millisecond, also across the wrap.
+    assert_eq!(since(61_000, 61_001, 1), Some(0));
+    assert_eq!(since(WEEKS - 1, 0, 1), Some(0));
+    // The longest there is; what seems longer is yet to come.
+    assert_eq!(since(0x7fff_ffff, 0, 1), Some(0x7fff_ffff));
+    assert_eq!(since(0x8000_0000, 0, 1), Some(0));
 }
 
 #[test]
@@ -261,6 +346,9 @@ fn minisock_has_one_of_two_substates() {
             assert_eq!(decoded == refused, !matches!(substate, 5 | 6), "{substate}");
         }
         let mut record = cancel_record(&[]);
+        record.timer.substate = substate;
+        assert_eq!(decoder().decode(record.as_bytes()).is_err(), !matches!(substate, 5 | 6), "{substate}");
+        let mut record = segment_record(0);
         record.timer.substate = substate;
         assert_eq!(decoder().decode(record.as_bytes()).is_err(), !matches!(substate, 5 | 6), "{substate}");
     }
@@ -319,7 +407,7 @@ fn every_other_length_is_refused() {
 #[test]
 fn unknown_kinds_are_refused() {
     for mut record in records() {
-        for kind in [7, 8, 255, u32::MAX] {
+        for kind in [8, 9, 255, u32::MAX] {
             record[16..20].copy_from_slice(&kind.to_ne_bytes());
             assert_eq!(decoder().decode(&record), Err(DecodeError::Kind(kind)));
         }
@@ -344,23 +432,36 @@ const fn sites() -> [(std::ops::Range<u64>, CancelSite); 4] {
     ]
 }
 
+/// Two functions that are passed over.
+const PASSED_OVER: [std::ops::Range<u64>; 2] = [0x2000..0x2100, 0x2400..0x2500];
+
+fn cancel_sites() -> CancelSites {
+    let sites = sites().map(|(range, site)| (range, Frame::Site(site)));
+    CancelSites::from_ranges(sites.into_iter().chain(PASSED_OVER.map(|range| (range, Frame::PassedOver))))
+}
+
 fn site_of(record: &abi::MinisockCancel) -> CancelSite {
-    match Decoder::new(HZ, CancelSites::from_ranges(sites())).decode(record.as_bytes()) {
-        Ok(Event { kind: EventKind::TimerCancelled(_, site), .. }) => site,
+    match Decoder::new(HZ, cancel_sites()).decode(record.as_bytes()) {
+        Ok(Event { kind: EventKind::TimerCancelled(_, cancel), .. }) => cancel.site,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn first_known_frame_tells_the_cancel_site() {
-    let unknown = 0x9000;
-    let cases: [(&[u64], CancelSite); 10] = [
+    let (unknown, timer_code, deschedule) = (0x9000, 0x2050, 0x2450);
+    let cases: [(&[u64], CancelSite); 14] = [
         (&[], CancelSite::Unknown),
-        (&[unknown, 0x2000], CancelSite::Unknown),
+        (&[unknown], CancelSite::Unknown),
+        (&[timer_code, deschedule], CancelSite::Unknown),
         (&[0x1080], CancelSite::Expiry),
-        // Frames that say nothing are passed over: the dispatcher, timer code, inet_twsk_deschedule_put.
-        (&[unknown, 0x2000, 0x3050, 0x4050], CancelSite::Reset),
-        (&[unknown, 0x2000, 0x4050], CancelSite::Receive),
+        // What comes before is the tracepoint's and BPF's own: the kernel may inline what is passed over.
+        (&[unknown, unknown, 0x3050, 0x4050], CancelSite::Reset),
+        (&[unknown, timer_code, 0x3050, 0x4050], CancelSite::Reset),
+        (&[unknown, timer_code, deschedule, 0x4050], CancelSite::Receive),
+        // Somebody not known has cancelled it, whoever called that one.
+        (&[unknown, timer_code, unknown, 0x4050], CancelSite::Unknown),
+        (&[unknown, timer_code, deschedule, unknown, 0x4050], CancelSite::Unknown),
         // The innermost counts, wherever the functions lie.
         (&[0x1150, 0x3050, 0x4050], CancelSite::Restart),
         (&[0x4050, 0x3050, 0x1150], CancelSite::Receive),
@@ -422,7 +523,7 @@ proptest! {
     #[test]
     fn no_values_are_a_cause_for_panic(record in plausible()) {
         for hz in [100, 250, 300, 1000] {
-            let decoder = Decoder::new(Hz::new(hz), CancelSites::from_ranges(sites()));
+            let decoder = Decoder::new(Hz::new(hz), cancel_sites());
             let refused = decoder.decode(&record).err();
             let by_value = matches!(refused, None | Some(DecodeError::Value { .. }));
             prop_assert!(by_value, "{:?}", refused);

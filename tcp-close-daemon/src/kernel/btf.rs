@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use btf_rs::Type;
-use tcp_close_abi::Layout;
+use tcp_close_abi::{Field, Layout};
 use zerocopy::FromBytes as _;
 
 /// Where a kernel with `CONFIG_DEBUG_INFO_BTF` publishes its BTF.
@@ -52,10 +52,15 @@ impl KernelBtf {
     /// Byte offsets of every field in [`Layout::FIELDS`].
     pub fn layout(&self) -> Result<Layout, BtfError> {
         let mut offsets = Vec::with_capacity(Layout::FIELDS.len());
-        for &(_, structure, path) in Layout::FIELDS {
-            let offset = self
-                .offset_of(structure, path)
-                .ok_or_else(|| BtfError::NoField { structure, path: path.join(".") })?;
+        for &Field { structure, path, optional } in Layout::FIELDS {
+            let absent = || {
+                if optional {
+                    Ok(Layout::ABSENT)
+                } else {
+                    Err(BtfError::NoField { structure, path: path.join(".") })
+                }
+            };
+            let offset = self.offset_of(structure, path).map_or_else(absent, Ok)?;
             offsets.extend_from_slice(&offset.to_ne_bytes());
         }
         Ok(Layout::read_from_bytes(&offsets).unwrap_or(Layout::ZERO))

@@ -23,6 +23,8 @@ pub(super) struct Close {
     segments: Option<u8>,
     /// Bytes received as our FIN was sent.
     received_at_our_fin: Option<u64>,
+    /// When our FIN was sent first.
+    fin_sent: Option<Monotonic>,
     /// `segs_in` as our FIN was acknowledged.
     segs_in_at_ack: Option<u32>,
     /// Bytes sent, and `segs_out`, as the peer's FIN was taken.
@@ -63,6 +65,7 @@ impl Close {
             bytes: Bytes::default(),
             segments: None,
             received_at_our_fin: None,
+            fin_sent: None,
             segs_in_at_ack: None,
             sent_at_peer_fin: None,
             reset_sent: None,
@@ -94,11 +97,11 @@ impl Close {
         self.entered = Some(at);
         self.visit(change.to, None);
         match change.to {
-            TcpState::FinWait1 => self.our_fin_is_sent(change),
+            TcpState::FinWait1 => self.our_fin_is_sent(at, change),
             TcpState::FinWait2 => self.our_fin_is_acknowledged(change),
             TcpState::CloseWait | TcpState::Closing => self.peer_fin_is_taken(change),
             TcpState::LastAck => {
-                self.our_fin_is_sent(change);
+                self.our_fin_is_sent(at, change);
                 self.peer_fin_was_taken(change);
                 self.passive_side_answers(change);
             }
@@ -113,8 +116,11 @@ impl Close {
     }
 
     /// Our FIN was sent again.
-    pub(super) const fn fin_retransmitted(&mut self) {
+    pub(super) fn fin_retransmitted(&mut self, at: Monotonic) {
         self.fin.retransmits = self.fin.retransmits.saturating_add(1);
+        if let Some(sent) = self.fin_sent {
+            self.fin.schedule.push(at.since(sent));
+        }
     }
 
     /// A reset was sent.
@@ -255,7 +261,8 @@ impl Close {
     }
 
     /// FIN-WAIT-1 or LAST-ACK: the FIN takes the next sequence number to be written.
-    fn our_fin_is_sent(&mut self, change: &StateChange) {
+    fn our_fin_is_sent(&mut self, at: Monotonic, change: &StateChange) {
+        self.fin_sent = Some(at);
         self.closer = self.closer.or(change.process);
         self.fin.seq = Some(change.write_seq);
         self.received_at_our_fin = Some(change.bytes_received);

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, TcpState},
-    lifecycle::observation::{EndCause, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness},
+    event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
+    lifecycle::observation::{
+        Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
+    },
 };
 
 /// The TIME-WAIT a kernel gives: how long, and how far past that its timer may fire.
@@ -18,6 +20,9 @@ pub struct Wait {
 
 /// A timer counts whole ticks, so two readings of one moment may differ by almost two, 20 ms at most on any kernel.
 const TWO_TICKS: Duration = Duration::from_millis(20);
+
+/// What the kernel's own stamp counts.
+const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What is known so far of a minisock.
 #[derive(Clone, Debug)]
@@ -38,14 +43,30 @@ pub(super) struct Minisock {
     last_start: Option<Monotonic>,
     /// The nominal end, as its timer last said it.
     nominal_end: Option<Monotonic>,
+    /// When the timer's bucket ends, as the kernel said at its last start that was seen. A start that leaves no trace
+    /// is one that leaves the timer in its bucket, so it holds for that too.
+    fires_at: Option<Monotonic>,
     /// The wait of its TIME-WAIT as the kernel set it, once that was seen.
     wait: Option<Wait>,
     /// Restarts that are known of.
     restarts: u32,
+    /// Segments that came in TIME-WAIT, if segments are seen.
+    absorbed: Option<AbsorbedSegments>,
     /// Its timer was cancelled, and what for is not known yet.
     cancelled: Option<Cancelled>,
     story: Option<Story>,
     gap: bool,
+}
+
+/// The segments a minisock in TIME-WAIT has dealt with.
+#[derive(Clone, Copy, Debug, Default)]
+struct AbsorbedSegments {
+    fins_again: u32,
+    strays: u32,
+    /// A start of the timer showed the flip; the segment that made it, the peer's first FIN, comes next.
+    first_fin_due: bool,
+    /// When the peer's FIN came for the last time.
+    last_fin: Option<Monotonic>,
 }
 
 /// A timer that was cancelled then and there.
@@ -57,9 +78,10 @@ pub(super) struct Cancelled {
 }
 
 impl Minisock {
-    /// Its timer has started for the first time.
-    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer) -> Self {
+    /// Its timer has started for the first time. From here on every segment it deals with is seen, or none is.
+    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
         let mut minisock = Self::seen_late(id, timer);
+        minisock.absorbed = sees_segments.then(AbsorbedSegments::default);
         minisock.began = Some((at, timer.substate));
         minisock.started(at, timer);
         minisock
@@ -77,8 +99,10 @@ impl Minisock {
             entered: None,
             last_start: None,
             nominal_end: None,
+            fires_at: None,
             wait: None,
             restarts: 0,
+            absorbed: None,
             cancelled: None,
             story: None,
             gap: false,
@@ -106,15 +130,87 @@ impl Minisock {
         if !flipped {
             self.entered = entered;
             self.restarts = self.restarts.saturating_add(1);
+        } else if let Some(absorbed) = &mut self.absorbed {
+            absorbed.first_fin_due = true;
         }
         self.cancelled = None;
-        Restarted { at, flipped }
+        Restarted { at, flipped, witness: self.witness() }
+    }
+
+    /// A segment came, and its timer is as that left it. Tells whether that was a start of the timer which left no
+    /// other trace, and what the segment was to a minisock in TIME-WAIT.
+    pub(super) fn segment(
+        &mut self,
+        at: Monotonic,
+        timer: &MinisockTimer,
+        segment: &Segment,
+        usual: Wait,
+    ) -> (Option<Restarted>, Option<Absorbed>) {
+        let was_in = self.substate;
+        let restarts_before = self.restarts;
+        self.look(at, timer, usual);
+        let flipped = was_in == TcpState::FinWait2 && timer.substate == TcpState::TimeWait;
+        let started = flipped || self.restarts > restarts_before;
+        let restarted = started.then(|| self.started_by(at, timer, segment, flipped, usual));
+        if was_in != TcpState::TimeWait && !flipped {
+            return (restarted, None);
+        }
+        (restarted, self.absorb(at, segment, flipped))
+    }
+
+    /// Its timer was started, and a segment is what shows it. That segment did it, at a time better known than the
+    /// timer's ticks tell, unless the timer says that it was long before: then the segment that did it was lost.
+    fn started_by(
+        &mut self,
+        at: Monotonic,
+        timer: &MinisockTimer,
+        segment: &Segment,
+        flipped: bool,
+        usual: Wait,
+    ) -> Restarted {
+        let by_timer = self.last_start_by_timer(at, timer, usual);
+        let start = if segment.fin || at.since(by_timer) <= TWO_TICKS { at } else { by_timer };
+        self.last_start = Some(start);
+        if flipped {
+            self.substate = TcpState::TimeWait;
+            self.entered = Some(start);
+            self.nominal_end = Some(nominal_end(at, timer));
+        }
+        Restarted { at: start, flipped, witness: self.witness() }
+    }
+
+    /// What a segment is to a minisock in TIME-WAIT; the peer's first FIN is none of its strays.
+    fn absorb(&mut self, at: Monotonic, segment: &Segment, flipped: bool) -> Option<Absorbed> {
+        let seen = self.absorbed.get_or_insert_default();
+        if !segment.fin {
+            // Another CPU deals with the FIN that made the flip, or it was lost.
+            seen.first_fin_due |= flipped;
+            seen.strays = seen.strays.saturating_add(1);
+            return Some(Absorbed::Stray);
+        }
+        seen.last_fin = Some(at);
+        let first = flipped || std::mem::take(&mut seen.first_fin_due);
+        if first {
+            return None;
+        }
+        seen.fins_again = seen.fins_again.saturating_add(1);
+        Some(Absorbed::FinAgain)
+    }
+
+    /// Whether every start of its timer, and every segment, has been seen.
+    const fn witness(&self) -> Witness {
+        if self.absorbed.is_some() && self.began.is_some() && !self.gap {
+            Witness::Exact
+        } else {
+            Witness::Inferred
+        }
     }
 
     fn started(&mut self, at: Monotonic, timer: &MinisockTimer) {
         self.substate = timer.substate;
         self.last_start = Some(at);
         self.nominal_end = Some(nominal_end(at, timer));
+        self.fires_at = timer.fires_in.map(|left| at + left);
         if timer.substate == TcpState::TimeWait {
             self.entered = Some(at);
             let nominal = Duration::from_nanos(timer.remaining.max(0).unsigned_abs());
@@ -126,8 +222,12 @@ impl Minisock {
     /// and a restart into the same bucket of the timer wheel, only move `timer->expires`.
     fn look(&mut self, at: Monotonic, timer: &MinisockTimer, usual: Wait) {
         let end = nominal_end(at, timer);
-        let moved = self.nominal_end.is_some_and(|before| end.since(before) > TWO_TICKS);
-        self.nominal_end = Some(end);
+        let before = *self.nominal_end.get_or_insert(end);
+        let moved = end.since(before) > TWO_TICKS;
+        if moved || before.since(end) > TWO_TICKS {
+            // Not for less: starts in quick succession each move it by less, and would never be noticed.
+            self.nominal_end = Some(end);
+        }
         if !moved || timer.substate != TcpState::TimeWait {
             return;
         }
@@ -161,6 +261,12 @@ impl Minisock {
     pub(super) fn cancel(&mut self, cancelled: Cancelled, usual: Wait) {
         self.look(cancelled.at, &cancelled.timer, usual);
         self.cancelled = Some(cancelled);
+    }
+
+    /// Whether a segment it deals with now may be one it absorbs. One that comes when its timer was cancelled, and
+    /// nothing shows what for, is what ended it.
+    pub(super) fn may_absorb(&self) -> bool {
+        self.cancelled.is_none_or(|cancelled| cancelled.site != CancelSite::Unknown)
     }
 
     /// When and how its timer was cancelled, if what for is still open.
@@ -201,9 +307,11 @@ impl Minisock {
         at: Monotonic,
         timer: &MinisockTimer,
         cause: EndCause,
+        by: Option<Process>,
         usual: Wait,
     ) -> MinisockEnded {
         self.look(at, timer, usual);
+        self.enter_by_stamp(at, timer);
         let time_wait = (timer.substate == TcpState::TimeWait).then(|| self.time_wait(at, timer, usual));
         // FIN-WAIT-2 ends where TIME-WAIT begins, or with the minisock.
         let fin_wait2_over = time_wait.map_or(at, |time_wait| at - time_wait.dwell);
@@ -228,9 +336,35 @@ impl Minisock {
             minisock: self.began.map(|(began, _)| at.since(began)),
             fin_wait2,
             cause,
+            by,
             time_wait,
             peer_fin,
             gap: self.gap || story.is_some_and(|story| story.gap),
+        }
+    }
+
+    /// A flip that nobody saw, dated by the kernel's own stamp, if the peer's FIN refreshed it: to the millisecond,
+    /// where the timer tells it to the tick, and whatever restarted the wait since.
+    fn enter_by_stamp(&mut self, at: Monotonic, timer: &MinisockTimer) {
+        let may_have_flipped_unseen = self.began.is_some_and(|(_, substate)| substate == TcpState::FinWait2)
+            && timer.substate == TcpState::TimeWait
+            && self.witness() == Witness::Inferred;
+        let (true, Some(since), Some((began, _))) = (may_have_flipped_unseen, timer.since_stamp, self.began)
+        else {
+            return;
+        };
+        let stamped = at - since;
+        let is_of = |event: Monotonic| stamped.since(event).max(event.since(stamped)) <= MILLISECOND;
+        // Else it is the stamp of the beginning, or of a flip that an event showed.
+        if stamped.since(began) <= MILLISECOND || self.entered.is_some_and(is_of) {
+            return;
+        }
+        self.entered = Some(stamped);
+        if self.last_start.is_some_and(|last| last.since(stamped) > TWO_TICKS) {
+            // What was taken for the flip was a restart.
+            self.restarts = self.restarts.max(1);
+        } else {
+            self.last_start = Some(stamped);
         }
     }
 
@@ -239,14 +373,26 @@ impl Minisock {
         let wait = self.wait.unwrap_or(usual);
         let entered = self.entered.unwrap_or_else(|| self.last_start_by_timer(at, timer, usual));
         let last_start = self.last_start.map_or(entered, |last| last.max(entered));
+        let end = nominal_end(at, timer);
+        // A bucket that ends before the timer may fire is not the one it is in: the start that moved it was lost.
+        let slack = match self.fires_at.filter(|&fires_at| end.since(fires_at) <= TWO_TICKS) {
+            Some(fires_at) => fires_at.since(end) + TWO_TICKS,
+            None => wait.slack,
+        };
+        let witness = self.witness();
+        let absorbed = self.absorbed.filter(|_| witness == Witness::Exact);
         TimeWait {
             dwell: at.since(entered),
             since_last_restart: at.since(last_start),
             nominal: wait.nominal,
-            slack: wait.slack,
+            slack,
             restarts: self.restarts,
-            witness: Witness::Inferred,
-            verdict: Verdict::judge(at.since(last_start), wait.nominal, wait.slack),
+            final_acks_lost: absorbed.map(|seen| seen.fins_again),
+            strays: absorbed.map(|seen| seen.strays),
+            needed: absorbed
+                .map(|seen| seen.last_fin.map_or(Duration::ZERO, |last| last.since(entered)) + LINUX_MSL),
+            witness,
+            verdict: Verdict::judge(at.since(last_start), wait.nominal, slack),
         }
     }
 }

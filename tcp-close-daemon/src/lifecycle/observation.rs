@@ -1,11 +1,15 @@
 //! What the core has to say: one observation for each thing a person or a metric may care about.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use crate::event::{ConnectionId, Monotonic, Pair, Process, TcpState};
 
 /// Something that happened to a connection, or became known about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "few at a time, and gone at the end of a turn: no allocation for each"
+)]
 pub enum Observation {
     /// A full socket changed its state.
     Transition(Transition),
@@ -17,8 +21,10 @@ pub enum Observation {
     Closed(Closed),
     /// A minisock began, in this substate.
     MinisockBegan(MinisockBegan),
-    /// A minisock's wait began again, as a timer event showed.
+    /// A minisock's wait began again.
     Restarted(Restarted),
+    /// A minisock in TIME-WAIT dealt with a segment.
+    Absorbed(Absorbed),
     /// A minisock's life is over.
     MinisockEnded(MinisockEnded),
 }
@@ -186,6 +192,32 @@ pub struct Fin {
     pub peer_seq: Option<u32>,
     /// How often our FIN was sent again.
     pub retransmits: u32,
+    /// When it was sent again, after it was sent first: the schedule of its retransmission timer.
+    pub schedule: Schedule,
+}
+
+/// Most retransmissions whose time is kept: `tcp_retries2`, by default, gives up after 15.
+const MOST_RETRANSMITS: usize = 16;
+
+/// Times after a first moment, to the microsecond; the first sixteen, none longer than 71 minutes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Schedule {
+    microseconds: [Option<NonZeroU32>; MOST_RETRANSMITS],
+}
+
+impl Schedule {
+    /// Adds a time, if there is room.
+    pub fn push(&mut self, after: Duration) {
+        let microseconds = u32::try_from(after.as_micros()).unwrap_or(u32::MAX);
+        if let Some(free) = self.microseconds.iter_mut().find(|time| time.is_none()) {
+            *free = NonZeroU32::new(microseconds.max(1));
+        }
+    }
+
+    /// The times, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Duration> + '_ {
+        self.microseconds.iter().flatten().map(|time| Duration::from_micros(u64::from(time.get())))
+    }
 }
 
 /// Payload of a connection; `None` for what was not seen.
@@ -267,6 +299,17 @@ pub struct Restarted {
     pub at: Monotonic,
     /// This start was the flip from FIN-WAIT-2: the true beginning of TIME-WAIT.
     pub flipped: bool,
+    /// How it is known.
+    pub witness: Witness,
+}
+
+/// A minisock in TIME-WAIT dealt with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absorbed {
+    /// The peer's FIN came again: the final acknowledgement was lost.
+    FinAgain,
+    /// Anything else.
+    Stray,
 }
 
 /// A minisock's life is over.
@@ -288,6 +331,8 @@ pub struct MinisockEnded {
     pub fin_wait2: Option<Duration>,
     /// Why it ended.
     pub cause: EndCause,
+    /// The process behind that: who took the socket pair by `connect()`, or who killed it.
+    pub by: Option<Process>,
     /// Its TIME-WAIT; `None` for one that never saw the peer's FIN.
     pub time_wait: Option<TimeWait>,
     /// Sequence number of the peer's FIN.
@@ -372,8 +417,15 @@ pub struct TimeWait {
     pub nominal: Duration,
     /// How far past the nominal wait is still nominal.
     pub slack: Duration,
-    /// Restarts that are known of; a minimum, since a restart may leave no trace.
+    /// Restarts that are known of; a minimum where the witness is [`Witness::Inferred`].
     pub restarts: u32,
+    /// FINs of the peer that came again; `None` where segments are not seen.
+    pub final_acks_lost: Option<u32>,
+    /// Other segments that came; `None` where segments are not seen.
+    pub strays: Option<u32>,
+    /// What the first of its two purposes alone would take: from the peer's first FIN to its last, and an MSL.
+    /// `None` where segments are not seen.
+    pub needed: Option<Duration>,
     /// How the entry is known.
     pub witness: Witness,
     /// Judged from the last restart.
@@ -382,6 +434,9 @@ pub struct TimeWait {
 
 /// 2MSL by RFC 9293: an MSL is two minutes (§3.4.2), and TIME-WAIT lasts two of them (§3.3.2, MUST-13).
 pub const RFC_9293_2MSL: Duration = Duration::from_secs(240);
+
+/// The maximum segment lifetime that Linux reckons with in effect: its TIME-WAIT is two of them.
+pub const LINUX_MSL: Duration = Duration::from_secs(30);
 
 /// How the entry into TIME-WAIT, and its restarts, are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -428,13 +483,15 @@ impl Verdict {
 
     /// Judges a dwell since the last restart.
     ///
-    /// A wait is a whole number of ticks, the first of which has already begun, so a dwell may be short of
-    /// it by one; two are allowed for, which is no more than 20 ms on any kernel.
+    /// A wait is a whole number of ticks, the first of which has already begun, so a dwell may be short of it by
+    /// one; two are allowed for, which is no more than 20 ms on any kernel. And timers run in a softirq, which a
+    /// busy CPU puts off: a tenth of a second of that is not the wait's.
     pub fn judge(dwell: Duration, nominal: Duration, slack: Duration) -> Self {
         const TWO_TICKS: Duration = Duration::from_millis(20);
+        const PUT_OFF: Duration = Duration::from_millis(100);
         if dwell + TWO_TICKS < nominal {
             Self::Premature
-        } else if dwell <= nominal + slack {
+        } else if dwell <= nominal + slack + PUT_OFF {
             Self::Nominal
         } else {
             Self::Prolonged

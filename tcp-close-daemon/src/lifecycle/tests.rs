@@ -1,8 +1,9 @@
 //! Tables of events and what they mean.
 //!
 //! [`notation`] says how they are written. The cases are in the order of a life: `full_socket` up to CLOSE,
-//! `minisock` from there on, `trouble` for what is lost, late, too much or mistaken for another. `properties`
-//! holds for any events at all, and for the lives that `lives` makes up.
+//! `minisock` from there on, `witness` for what segments, stamps and buckets add to that, `trouble` for what is lost,
+//! late, too much or mistaken for another. `properties` holds for any events at all, and for the lives that `lives`
+//! makes up.
 
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its strings so")]
 
@@ -12,3 +13,4 @@ mod minisock;
 mod notation;
 mod properties;
 mod trouble;
+mod witness;

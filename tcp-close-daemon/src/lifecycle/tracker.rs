@@ -6,8 +6,8 @@ use lru::LruCache;
 
 use crate::{
     event::{
-        CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, ResetSent, StateChange,
-        TcpState,
+        Cancel, CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
+        ResetSent, Segment, StateChange, TcpState,
     },
     lifecycle::{
         close::Close,
@@ -58,9 +58,18 @@ pub struct Stats {
     pub unmatched: u64,
 }
 
+/// What kinds of events come in: without them, there is a difference between what was not and what was not seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sees {
+    /// Timers of minisocks: else a TIME-WAIT that was refused cannot be told from one unseen.
+    pub minisocks: bool,
+    /// Segments that minisocks deal with: else flips and restarts are inferred.
+    pub segments: bool,
+}
+
 /// Follows closing connections from events to observations.
 pub struct Tracker {
-    sees_minisocks: bool,
+    sees: Sees,
     limits: Limits,
     /// The TIME-WAIT this kernel gives, as last seen.
     wait: Wait,
@@ -85,10 +94,9 @@ pub struct Tracker {
 
 impl Tracker {
     /// An empty tracker; `wait` is what TIME-WAIT takes by the kernel's source, until one is seen to start.
-    /// Whether it is shown minisocks at all makes the difference between one that was refused and one unseen.
-    pub fn new(limits: Limits, wait: Wait, sees_minisocks: bool) -> Self {
+    pub fn new(limits: Limits, wait: Wait, sees: Sees) -> Self {
         Self {
-            sees_minisocks,
+            sees,
             limits,
             wait,
             sockets: LruCache::unbounded(),
@@ -121,15 +129,16 @@ impl Tracker {
             EventKind::FinRetransmitted(state) => {
                 out.push(Observation::FinRetransmitted(state));
                 match self.sockets.get_mut(&event.id) {
-                    Some(close) => close.fin_retransmitted(),
+                    Some(close) => close.fin_retransmitted(event.at),
                     None => self.stats.unmatched += 1,
                 }
             }
             EventKind::ResetSent(reset) => self.reset(event, reset.state, EarlyReset::Sent(reset), out),
             EventKind::ResetReceived(state) => self.reset(event, state, EarlyReset::Received, out),
             EventKind::TimerStarted(timer) => self.timer_started(event, &timer, out),
-            EventKind::TimerCancelled(timer, site) => self.timer_cancelled(event, &timer, site, out),
+            EventKind::TimerCancelled(timer, cancel) => self.timer_cancelled(event, &timer, &cancel, out),
             EventKind::TimerExpired(timer) => self.timer_expired(event, &timer, out),
+            EventKind::Segment(timer, segment) => self.segment(event, &timer, &segment, out),
         }
     }
 
@@ -280,9 +289,9 @@ impl Tracker {
                 return;
             }
             // Another minisock at the same address: the end of the last one was lost.
-            self.end(address, None, EndCause::Unknown, out);
+            self.end(address, None, EndCause::Unknown, None, out);
         }
-        let mut minisock = Minisock::begun(at, id, timer);
+        let mut minisock = Minisock::begun(at, id, timer, self.sees.segments);
         if Some(at) <= self.gap_until {
             minisock.mark_gap();
         }
@@ -313,10 +322,11 @@ impl Tracker {
         &mut self,
         event: &Event,
         timer: &MinisockTimer,
-        site: CancelSite,
+        cancel: &Cancel,
         out: &mut Vec<Observation>,
     ) {
         let address = timer.minisock;
+        let site = cancel.site;
         self.know(event, timer, out);
         match cause_of(site, timer.substate) {
             EndCause::Unknown => {
@@ -325,7 +335,29 @@ impl Tracker {
                     self.cancelled.push_back((event.at, address));
                 }
             }
-            cause => self.end(address, Some((event.at, timer)), cause, out),
+            cause => {
+                let by = site.by_process().then_some(cancel.process);
+                self.end(address, Some((event.at, timer)), cause, by, out);
+            }
+        }
+    }
+
+    /// A segment a minisock dealt with. One that comes after a minisock's end is what ended it, and told already.
+    fn segment(
+        &mut self,
+        event: &Event,
+        timer: &MinisockTimer,
+        segment: &Segment,
+        out: &mut Vec<Observation>,
+    ) {
+        let usual = self.wait;
+        let minisock = self.minisocks.get_mut(&timer.minisock);
+        if let Some(minisock) =
+            minisock.filter(|minisock| minisock.is(event.id, timer) && minisock.may_absorb())
+        {
+            let (restarted, absorbed) = minisock.segment(event.at, timer, segment, usual);
+            out.extend(restarted.map(Observation::Restarted));
+            out.extend(absorbed.map(Observation::Absorbed));
         }
     }
 
@@ -335,7 +367,7 @@ impl Tracker {
             TcpState::TimeWait => EndCause::Expired,
             _ => EndCause::FinWait2Timeout,
         };
-        self.end(timer.minisock, Some((event.at, timer)), cause, out);
+        self.end(timer.minisock, Some((event.at, timer)), cause, None, out);
     }
 
     /// Makes sure there is an entry for a minisock whose timer is seen: it may be older than we are.
@@ -347,7 +379,7 @@ impl Tracker {
         }
         self.stats.unmatched += 1;
         if known == Some(false) {
-            self.end(address, None, EndCause::Unknown, out);
+            self.end(address, None, EndCause::Unknown, None, out);
         }
         let mut minisock = Minisock::seen_late(event.id, timer);
         // Its beginning was lost, but not its full socket: they have the cookie in common.
@@ -374,6 +406,7 @@ impl Tracker {
         address: u64,
         seen: Option<(Monotonic, &MinisockTimer)>,
         cause: EndCause,
+        by: Option<Process>,
         out: &mut Vec<Observation>,
     ) {
         let Some(id) = self.minisocks.peek(&address).map(Minisock::id) else {
@@ -395,7 +428,7 @@ impl Tracker {
         let seen = seen.or_else(|| cancelled.as_ref().map(|cancelled| (cancelled.at, &cancelled.timer)));
         match seen {
             Some((at, timer)) => {
-                out.push(Observation::MinisockEnded(minisock.ended(at, timer, cause, self.wait)));
+                out.push(Observation::MinisockEnded(minisock.ended(at, timer, cause, by, self.wait)));
             }
             None => self.stats.unmatched += 1,
         }
@@ -413,7 +446,7 @@ impl Tracker {
         if close.reset_was_not_received() {
             out.push(Observation::ResetNotReceived);
         }
-        if let Some(closed) = close.closed(self.sees_minisocks) {
+        if let Some(closed) = close.closed(self.sees.minisocks) {
             if let Some(minisock) = self.minisock_of(id, &close) {
                 minisock.hand_over(&closed.story);
             }
@@ -449,7 +482,7 @@ impl Tracker {
                 minisock.start_was_lost();
                 self.stats.unmatched += 1;
             }
-            Some(_) => self.end(address, None, EndCause::Unknown, out),
+            Some(_) => self.end(address, None, EndCause::Unknown, None, out),
             None => {}
         }
     }

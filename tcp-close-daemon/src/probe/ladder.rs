@@ -7,13 +7,15 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use super::Preflight;
+use super::{Preflight, ProbeSettings};
 
 /// A question about a close that the kernel can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hook {
     /// When does a minisock begin, restart, end, and why?
     Minisock,
+    /// Which segments does a minisock deal with?
+    Witness,
     /// When is a FIN sent again?
     FinRetransmit,
     /// When is a reset sent, and why?
@@ -26,13 +28,20 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in the order of attachment: state changes last, so that nothing they announce is missed.
-    pub const ALL: [Self; 5] =
-        [Self::Minisock, Self::FinRetransmit, Self::ResetSent, Self::ResetReceived, Self::StateChange];
+    pub const ALL: [Self; 6] = [
+        Self::Witness,
+        Self::Minisock,
+        Self::FinRetransmit,
+        Self::ResetSent,
+        Self::ResetReceived,
+        Self::StateChange,
+    ];
 
     /// Name in `check`, labels and messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Minisock => "minisock",
+            Self::Witness => "witness",
             Self::FinRetransmit => "fin_retransmit",
             Self::ResetSent => "reset_sent",
             Self::ResetReceived => "reset_received",
@@ -49,6 +58,9 @@ impl Hook {
     pub const fn loss(self) -> &'static str {
         match self {
             Self::Minisock => "TIME-WAIT: when it begins and ends, and why; where a socket goes after CLOSE",
+            Self::Witness => {
+                "segments that TIME-WAIT absorbs: final ACKs lost, strays; flips and restarts are inferred from the timer"
+            }
             Self::FinRetransmit => "retransmitted FINs",
             Self::ResetSent => "resets sent: an abort looks like an unknown end",
             Self::ResetReceived => "resets received, except by the socket's error",
@@ -91,6 +103,7 @@ impl Hook {
                     }]
                 }
             }
+            Self::Witness => const { &[Step { rung: Rung::TpBtf, programs: &[("kfree_skb", "kfree_skb")] }] },
         }
     }
 }
@@ -172,29 +185,23 @@ pub struct HookReport {
 }
 
 /// Attaches every hook.
-pub(super) fn climb(ebpf: &mut Ebpf, preflight: &Preflight, family: Family) -> Vec<HookReport> {
+pub(super) fn climb(ebpf: &mut Ebpf, preflight: &Preflight, settings: &ProbeSettings) -> Vec<HookReport> {
+    let wanted = Hook::ALL.into_iter().filter(|&hook| settings.witness || hook != Hook::Witness);
     let btf = match Btf::from_sys_fs() {
         Ok(btf) => btf,
         Err(error) => {
             let detail = Some(format!("cannot read kernel BTF: {error}"));
             let failed =
                 |hook| HookReport { hook, rung: None, verdict: Verdict::Failed, detail: detail.clone() };
-            return Hook::ALL.into_iter().map(failed).collect();
+            return wanted.map(failed).collect();
         }
     };
-    Hook::ALL.into_iter().map(|hook| attach(ebpf, &btf, hook, preflight, family)).collect()
+    wanted.map(|hook| attach(ebpf, &btf, hook, preflight, settings.family)).collect()
 }
 
 fn attach(ebpf: &mut Ebpf, btf: &Btf, hook: Hook, preflight: &Preflight, family: Family) -> HookReport {
-    if hook == Hook::Minisock
-        && let Some(error) = preflight.addresses_error()
-    {
-        return HookReport {
-            hook,
-            rung: None,
-            verdict: Verdict::Unsupported,
-            detail: Some(error.to_owned()),
-        };
+    if let Some(detail) = preflight.obstacle(hook) {
+        return HookReport { hook, rung: None, verdict: Verdict::Unsupported, detail: Some(detail) };
     }
     let mut reasons = Vec::new();
     let mut verdict = Verdict::Unsupported;

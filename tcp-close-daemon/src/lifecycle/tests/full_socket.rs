@@ -3,7 +3,7 @@
 use expect_test::expect;
 
 use super::notation::{LIMITS, WAIT, check, check_with};
-use crate::lifecycle::Tracker;
+use crate::lifecycle::{Sees, Tracker};
 
 // Orderly closes.
 
@@ -92,7 +92,7 @@ fn half_close_then_close() {
             2.000001 minisock began in fin_wait2 for 60 + 2.056
             2.000003 a fin_wait2 > close after 1.900003 by 43/sh
             2.000003 a closed, then fin_wait2: active graceful in 4 by 42/nc, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            3 flipped
+            3 flipped, inferred
             63.5 a minisock ended, expired: began in fin_wait2, minisock 61.499999, fin_wait2 2.9, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 active graceful in 4 by 42/nc, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
@@ -229,14 +229,86 @@ fn lost_fins_are_sent_again() {
             0.7 a fin_wait1 > fin_wait2 after 0.7
             0.7 minisock began in fin_wait2 for 60 + 2.056
             0.7 a fin_wait2 > close after 0
-            0.7 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.7, fin_wait2 ?, fin 1000 ack 1001 again 2, sent 0, received 0 after our fin 0
+            0.7 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.7, fin_wait2 ?, fin 1000 ack 1001 again 2 after 0.2 0.6, sent 0, received 0 after our fin 0
             1 b established > close_wait
             1 b close_wait > last_ack after 0 by 7/nginx
             fin retransmitted in last_ack
             1.3 b last_ack > close after 0.3
-            1.3 b closed, then closed: passive graceful in 3 by 7/nginx, close_wait 0, last_ack 0.3, fin 1000 ack 1001 again 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
+            1.3 b closed, then closed: passive graceful in 3 by 7/nginx, close_wait 0, last_ack 0.3, fin 1000 ack 1001 again 1 after 0.2, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
             1 minisocks left
         "#]],
+    );
+}
+
+/// From the FIN that was sent first, to the microsecond; sixteen times of it are kept, and none where nobody saw the
+/// FIN sent.
+#[test]
+fn schedule_of_a_fin() {
+    let twenty = (1..=20).map(|number| format!("{number}.25 a again 4")).collect::<Vec<_>>().join("\n");
+    let text = format!(
+        "\
+        0.0 a 1>4 by=42/curl write=1000
+        {twenty}
+        21.0 a 4>7 err=timeout write=1001 una=1000
+        0.5 b 1>4 by=42/curl write=1000
+        0.7003 b again 4
+        1.0 b 4>11 write=1001 rcv=501 una=1000
+        1.2 b again 11
+        1.3 b start tw rcv=501
+        1.3 b 11>7 write=1001 rcv=501
+        22.0 c 8>9 by=43/srv write=1000
+        22.0 c again 9
+        22.4000009 c again 9
+        22.5 c 9>7 write=1001
+        23.0 d 4>4 by=43/srv
+        23.2 d again 4
+        23.5 d 4>7 err=reset write=1001
+        "
+    );
+    check(
+        &text,
+        &expect![[r#"
+        0 a established > fin_wait1 by 42/curl
+        0.5 b established > fin_wait1 by 42/curl
+        fin retransmitted in fin_wait1
+        1 b fin_wait1 > closing after 0.5
+        fin retransmitted in closing
+        fin retransmitted in fin_wait1
+        1.3 minisock began in time_wait for 60 + 2.056
+        1.3 b closing > close after 0.3
+        1.3 b closed, then time_wait: simultaneous graceful by 42/curl, fin_wait1 0.5, closing 0.3, fin 1000 ack 1001 again 2 after 0.2003 0.7, peer's fin 500, sent 0, received 0 after our fin 0
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        fin retransmitted in fin_wait1
+        21 a fin_wait1 > close after 21
+        21 a closed, then closed: active timed_out by 42/curl, fin_wait1 21, fin 1000 again 20 after 1.25 2.25 3.25 4.25 5.25 6.25 7.25 8.25 9.25 10.25 11.25 12.25 13.25 14.25 15.25 16.25, sent 0, received 0 after our fin 0
+        22 c close_wait > last_ack by 43/srv
+        fin retransmitted in last_ack
+        fin retransmitted in last_ack
+        22.5 c last_ack > close after 0.5
+        22.5 c closed, then closed: passive graceful by 43/srv, close_wait ?, last_ack 0.5, fin 1000 ack 1001 again 2 after 0.000001 0.4, peer's fin 4294967295, sent 0, received 0
+        23 d fin_wait1 > fin_wait1 by 43/srv
+        fin retransmitted in fin_wait1
+        23.5 d fin_wait1 > close
+        23.5 d closed, then closed: active reset_received by 43/srv, fin_wait1 ?, fin ? again 1, sent 0, received 0, reset received
+        1 minisocks left
+    "#]],
     );
 }
 
@@ -496,7 +568,7 @@ fn retransmission_times_out() {
             99 c closing > close after 98
             99 d last_ack > close after 98
             99 e established > close
-            99 a closed, then closed: active timed_out by 42/curl, fin_wait1 99, fin 1000 again 1, sent 0, received 0 after our fin 0
+            99 a closed, then closed: active timed_out by 42/curl, fin_wait1 99, fin 1000 again 1 after 0.2, sent 0, received 0 after our fin 0
             99 b closed, then closed: active timed_out by 42/curl, fin_wait1 99, fin 1000, sent 0, received 0 after our fin 0
             99 c closed, then closed: simultaneous timed_out by 42/curl, fin_wait1 1, closing 98, fin 1000, peer's fin 4294967295, sent 0, received 0 after our fin 0
             99 d closed, then closed: passive timed_out by 43/srv, close_wait 1, last_ack 98, fin 1000, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
@@ -675,7 +747,7 @@ fn first_seen_as_its_minisock_begins() {
 #[test]
 fn without_sight_of_minisocks() {
     check_with(
-        Tracker::new(LIMITS, WAIT, false),
+        Tracker::new(LIMITS, WAIT, Sees { minisocks: false, segments: false }),
         "\
         0.0 a 1>4 by=42/curl write=1000
         0.1 a 4>5 write=1001

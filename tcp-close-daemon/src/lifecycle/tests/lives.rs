@@ -7,8 +7,8 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::notation::WAIT;
 use crate::{
     event::{
-        CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, ResetSent, SocketError,
-        StateChange, TcpState,
+        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
+        ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::observation::{EndCause, Manner, Role, Then},
 };
@@ -36,10 +36,25 @@ pub(super) struct Life {
 pub(super) struct MinisockLife {
     pub(super) cause: EndCause,
     pub(super) lasts: Duration,
-    /// From the true beginning of TIME-WAIT, and from the last restart.
-    pub(super) time_wait: Option<(Duration, Duration)>,
+    /// The process behind the end.
+    pub(super) by: Option<Process>,
+    pub(super) time_wait: Option<TimeWaitLife>,
+}
+
+/// What is to be said of a TIME-WAIT.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeWaitLife {
+    /// From its true beginning, and from the last restart.
+    pub(super) dwell: Duration,
+    pub(super) since_last_restart: Duration,
+    /// Its beginning was a flip that the kernel stamped and that left no trace.
+    pub(super) stamped: bool,
     /// Restarts that leave a trace, and all of them.
     pub(super) restarts: (u32, u32),
+    pub(super) fins_again: u32,
+    pub(super) strays: u32,
+    /// From the beginning to the peer's last FIN.
+    pub(super) last_fin: Duration,
 }
 
 /// Several lives at once, their events in the order of their times, no two of which are the same.
@@ -53,6 +68,12 @@ pub(super) fn lives() -> impl Strategy<Value = Vec<Life>> {
 pub(super) fn in_order(lives: &[Life]) -> Vec<Event> {
     let mut events: Vec<Event> = lives.iter().flat_map(|life| &life.events).copied().collect();
     events.sort_by_key(|event| event.at);
+    events
+}
+
+/// The events that are left where segments are not seen.
+pub(super) fn without_segments(mut events: Vec<Event>) -> Vec<Event> {
+    events.retain(|event| !matches!(event.kind, EventKind::Segment(..)));
     events
 }
 
@@ -87,9 +108,30 @@ struct MinisockPlan {
     in_fin_wait2: bool,
     /// Whether its flip leaves a trace, if it flips; and so for each restart.
     flip: Option<bool>,
-    restarts: Vec<bool>,
+    /// Whether the peer's FIN carries timestamps, so that the kernel stamps the flip.
+    stamps: bool,
+    arrivals: Vec<Arrival>,
     pauses: Vec<u64>,
     end: CancelSite,
+}
+
+/// What comes in TIME-WAIT.
+#[derive(Clone, Copy, Debug)]
+enum Arrival {
+    /// The peer's FIN, which restarts the wait.
+    Fin { leaves_trace: bool },
+    /// Another segment, which restarts it.
+    Ack { leaves_trace: bool },
+    /// A reset that is ignored (RFC 1337), or whatever else restarts nothing.
+    Ignored { rst: bool },
+}
+
+fn arrival() -> impl Strategy<Value = Arrival> {
+    prop_oneof![
+        any::<bool>().prop_map(|leaves_trace| Arrival::Fin { leaves_trace }),
+        any::<bool>().prop_map(|leaves_trace| Arrival::Ack { leaves_trace }),
+        any::<bool>().prop_map(|rst| Arrival::Ignored { rst }),
+    ]
 }
 
 fn plan() -> impl Strategy<Value = Plan> {
@@ -102,11 +144,12 @@ fn plan() -> impl Strategy<Value = Plan> {
         CancelSite::Purge,
         CancelSite::Abort,
     ]);
-    let minisock = (any::<bool>(), option::of(any::<bool>()), vec(any::<bool>(), 0..4), pauses, ends)
-        .prop_map(|(in_fin_wait2, flip, restarts, pauses, end)| MinisockPlan {
+    let minisock = (any::<[bool; 2]>(), option::of(any::<bool>()), vec(arrival(), 0..4), pauses, ends)
+        .prop_map(|([in_fin_wait2, stamps], flip, arrivals, pauses, end)| MinisockPlan {
             in_fin_wait2,
             flip,
-            restarts,
+            stamps,
+            arrivals,
             pauses,
             end,
         });
@@ -162,6 +205,8 @@ struct Writer {
     events: Vec<Event>,
     /// Substate and nominal end of the minisock's timer.
     timer: (TcpState, u64),
+    /// When the kernel stamped the minisock.
+    stamp: u64,
 }
 
 impl Writer {
@@ -175,6 +220,7 @@ impl Writer {
             now: 1000 * SECOND + plan.begins / MICROSECOND * MICROSECOND + u64::from(number),
             events: Vec::new(),
             timer: (TcpState::TimeWait, 0),
+            stamp: 0,
         }
     }
 
@@ -306,28 +352,31 @@ impl Writer {
         };
         let began = self.now;
         self.set(substate);
+        self.stamp = began;
         self.see(EventKind::TimerStarted(self.timer()));
         let closed = self.now;
         self.change(from, TcpState::Close, SocketError::None, true);
 
         let mut pauses = plan.pauses.iter().copied();
-        let mut entered = (!in_fin_wait2).then_some(began);
+        let mut time_wait = (!in_fin_wait2).then(|| Passing::begun(began));
         if in_fin_wait2 && let Some(leaves_trace) = plan.flip {
             self.wait(pauses.next().unwrap_or_default());
-            entered = Some(self.restart(leaves_trace));
+            let entered = self.restart(leaves_trace);
+            if plan.stamps {
+                self.stamp = entered;
+            }
+            let last_fin = self.segment(true, false);
+            let stamped = plan.stamps && !leaves_trace;
+            time_wait = Some(Passing { last_fin, stamped, ..Passing::begun(entered) });
         }
-        let mut last_start = entered;
-        let (mut seen, mut all) = (0, 0);
-        if entered.is_some() {
-            for (&leaves_trace, pause) in plan.restarts.iter().zip(pauses.by_ref()) {
+        if let Some(time_wait) = &mut time_wait {
+            for (&arrival, pause) in plan.arrivals.iter().zip(pauses.by_ref()) {
                 self.wait(pause);
-                last_start = Some(self.restart(leaves_trace));
-                seen += u32::from(leaves_trace);
-                all += 1;
+                self.arrive(arrival, time_wait);
             }
         }
         self.wait(pauses.next().unwrap_or(SECOND));
-        let (ended, cause) = self.end_minisock(plan.end);
+        let (ended, cause, by) = self.end_minisock(plan.end);
         let since = |start: u64| Duration::from_nanos(ended - start);
         Replaced {
             closed,
@@ -335,10 +384,51 @@ impl Writer {
             minisock: Some(MinisockLife {
                 cause,
                 lasts: since(began),
-                time_wait: entered.zip(last_start).map(|(entered, last)| (since(entered), since(last))),
-                restarts: (seen, all),
+                by,
+                time_wait: time_wait.map(|passing| passing.over(ended)),
             }),
         }
+    }
+
+    /// Something comes in TIME-WAIT.
+    fn arrive(&mut self, arrival: Arrival, time_wait: &mut Passing) {
+        match arrival {
+            Arrival::Fin { leaves_trace } | Arrival::Ack { leaves_trace } => {
+                time_wait.last_start = self.restart(leaves_trace);
+                time_wait.restarts.0 += u32::from(leaves_trace);
+                time_wait.restarts.1 += 1;
+            }
+            Arrival::Ignored { .. } => {}
+        }
+        match arrival {
+            Arrival::Fin { .. } => {
+                time_wait.last_fin = self.segment(true, false);
+                time_wait.fins_again += 1;
+            }
+            Arrival::Ack { .. } => {
+                self.segment(false, false);
+                time_wait.strays += 1;
+            }
+            Arrival::Ignored { rst } => {
+                self.segment(false, rst);
+                time_wait.strays += 1;
+            }
+        }
+    }
+
+    /// The minisock has dealt with a segment; when that was.
+    fn segment(&mut self, fin: bool, rst: bool) -> u64 {
+        let at = self.now;
+        let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, rst };
+        self.see(EventKind::Segment(self.timer(), segment));
+        at
+    }
+
+    /// Its timer is cancelled from this place, while some process runs; which one.
+    fn cancel(&mut self, site: CancelSite) -> Process {
+        let process = Process { pid: 42, comm: Comm::from_bytes(*b"current\0\0\0\0\0\0\0\0\0") };
+        self.see(EventKind::TimerCancelled(self.timer(), Cancel { site, process }));
+        process
     }
 
     /// Sets its timer to run for as long as it takes, now.
@@ -356,7 +446,9 @@ impl Writer {
             substate,
             remaining: nominal_end.cast_signed() - self.now.cast_signed(),
             slack: WAIT.slack,
+            fires_in: None,
             rcv_nxt: 501,
+            since_stamp: Some(Duration::from_millis(self.now / MILLISECOND - self.stamp / MILLISECOND)),
         }
     }
 
@@ -364,7 +456,7 @@ impl Writer {
     fn restart(&mut self, leaves_trace: bool) -> u64 {
         if leaves_trace {
             self.timer.0 = TcpState::TimeWait;
-            self.see(EventKind::TimerCancelled(self.timer(), CancelSite::Restart));
+            self.cancel(CancelSite::Restart);
         }
         self.set(TcpState::TimeWait);
         let restarted = self.now;
@@ -374,13 +466,14 @@ impl Writer {
         restarted
     }
 
-    fn end_minisock(&mut self, site: CancelSite) -> (u64, EndCause) {
+    fn end_minisock(&mut self, site: CancelSite) -> (u64, EndCause, Option<Process>) {
         let flipped = self.timer.0 == TcpState::TimeWait;
         if site == CancelSite::Expiry {
             self.now = self.now.max(self.timer.1 / MICROSECOND * MICROSECOND + self.now % MICROSECOND);
             self.wait(SECOND);
         }
-        self.see(EventKind::TimerCancelled(self.timer(), site));
+        let process = self.cancel(site);
+        let by = matches!(site, CancelSite::Connect | CancelSite::Abort).then_some(process);
         let cause = match (site, flipped) {
             (CancelSite::Connect, _) => EndCause::Reused,
             (CancelSite::Receive, true) => EndCause::Recycled,
@@ -397,7 +490,48 @@ impl Writer {
             ended = self.now;
             self.see(EventKind::TimerExpired(self.timer()));
         }
-        (ended, cause)
+        if site == CancelSite::Reset {
+            // The segment that ended it: told already.
+            self.segment(false, true);
+        }
+        (ended, cause, by)
+    }
+}
+
+/// A TIME-WAIT that is not over.
+struct Passing {
+    entered: u64,
+    last_start: u64,
+    last_fin: u64,
+    stamped: bool,
+    restarts: (u32, u32),
+    fins_again: u32,
+    strays: u32,
+}
+
+impl Passing {
+    const fn begun(at: u64) -> Self {
+        Self {
+            entered: at,
+            last_start: at,
+            last_fin: at,
+            stamped: false,
+            restarts: (0, 0),
+            fins_again: 0,
+            strays: 0,
+        }
+    }
+
+    const fn over(&self, ended: u64) -> TimeWaitLife {
+        TimeWaitLife {
+            dwell: Duration::from_nanos(ended - self.entered),
+            since_last_restart: Duration::from_nanos(ended - self.last_start),
+            stamped: self.stamped,
+            restarts: self.restarts,
+            fins_again: self.fins_again,
+            strays: self.strays,
+            last_fin: Duration::from_nanos(self.last_fin - self.entered),
+        }
     }
 }
 

@@ -48,7 +48,7 @@ fn flip_that_leaves_a_trace() {
             0.1 minisock began in fin_wait2 for 60 + 2.056
             0.100002 a fin_wait2 > close after 0.000002
             0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            5 flipped
+            5 flipped, inferred
             66 a minisock ended, expired: began in fin_wait2, minisock 65.9, fin_wait2 4.9, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 4.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
@@ -122,7 +122,7 @@ fn flip_is_not_before_the_beginning() {
             0.103 minisock began in fin_wait2 for 60 + 2.056
             0.103 a fin_wait2 > close after 0.003
             0.103 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            3 a minisock ended, reused: began in fin_wait2, minisock 2.897, fin_wait2 0.003, time_wait 2.897 (2.897 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            3 a minisock ended, reused by 7/current: began in fin_wait2, minisock 2.897, fin_wait2 0.003, time_wait 2.897 (2.897 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 0.003, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
     );
@@ -148,7 +148,7 @@ fn flip_to_another_wait() {
             0.1 minisock began in fin_wait2 for 30 + 2.056
             0.1 a fin_wait2 > close after 0
             0.1 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 0 ack 0, sent 0, received 0 after our fin 0
-            20 flipped
+            20 flipped, inferred
             81 a minisock ended, expired: began in fin_wait2, minisock 80.9, fin_wait2 19.9, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 19.9, fin 0 ack 0, sent 0, received 0 after our fin 0
         "#]],
@@ -177,8 +177,8 @@ fn restarts_that_leave_a_trace() {
             0.5 minisock began in time_wait for 60 + 2.056
             0.500002 a fin_wait2 > close after 0.400002
             0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
-            5 restarted
-            10 restarted
+            5 restarted, inferred
+            10 restarted, inferred
             71 a minisock ended, expired: began in time_wait, minisock 70.5, fin_wait2 0.4, time_wait 70.5 (61 since last restart of 60 + 2.056, 2 restarts, inferred, nominal), peer's fin 500
                 active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
         "#]],
@@ -248,9 +248,9 @@ fn restart_of_either_kind_after_a_flip_of_either_kind() {
             0.100002 a fin_wait2 > close after 0.000002
             0.1 b closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
             0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            5 restarted
-            5 flipped
-            12 restarted
+            5 restarted, inferred
+            5 flipped, inferred
+            12 restarted, inferred
             68 a minisock ended, expired: began in fin_wait2, minisock 67.9, fin_wait2 0.2, time_wait 67.7 (62 since last restart of 60 + 2.056, 2 restarts, inferred, nominal), peer's fin 0
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 0.2, fin 1000 ack 1001, sent 0, received 0 after our fin 0
             73 b minisock ended, expired: began in fin_wait2, minisock 72.9, fin_wait2 4.9, time_wait 68 (61 since last restart of 60 + 2.056, 2 restarts, inferred, nominal), peer's fin 0
@@ -259,7 +259,8 @@ fn restart_of_either_kind_after_a_flip_of_either_kind() {
     );
 }
 
-/// Short of the wait; just so, early by the tick or late by the slack; and longer than both.
+/// Short of the wait; just so, early by the tick or late by the slack; and longer than both, by more than a softirq is
+/// put off.
 #[test]
 fn verdicts() {
     check(
@@ -273,21 +274,21 @@ fn verdicts() {
         60.09 b expire
         62.2 c cancel expiry
         62.2 c expire
-        62.4 d cancel expiry
-        62.4 d expire
+        62.5 d cancel expiry
+        62.5 d expire
         ",
         &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             0.1 minisock began in time_wait for 60 + 2.056
             0.2 minisock began in time_wait for 60 + 2.056
             0.3 minisock began in time_wait for 60 + 2.056
-            59.9 a minisock ended, reused: began in time_wait, minisock 59.9, fin_wait2 ?, time_wait 59.9 (59.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            59.9 a minisock ended, reused by 7/current: began in time_wait, minisock 59.9, fin_wait2 ?, time_wait 59.9 (59.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             60.09 b minisock ended, expired: began in time_wait, minisock 59.99, fin_wait2 ?, time_wait 59.99 (59.99 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 nothing known before
             62.2 c minisock ended, expired: began in time_wait, minisock 62, fin_wait2 ?, time_wait 62 (62 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 nothing known before
-            62.4 d minisock ended, expired: began in time_wait, minisock 62.1, fin_wait2 ?, time_wait 62.1 (62.1 since last restart of 60 + 2.056, 0 restarts, inferred, prolonged), peer's fin 0
+            62.5 d minisock ended, expired: began in time_wait, minisock 62.2, fin_wait2 ?, time_wait 62.2 (62.2 since last restart of 60 + 2.056, 0 restarts, inferred, prolonged), peer's fin 0
                 nothing known before
         "#]],
     );
@@ -322,7 +323,7 @@ fn every_end_of_a_time_wait() {
             0.4 minisock began in time_wait for 60 + 2.056
             0.5 minisock began in time_wait for 60 + 2.056
             0.6 minisock began in time_wait for 60 + 2.056
-            2 b minisock ended, reused: began in time_wait, minisock 1.9, fin_wait2 ?, time_wait 1.9 (1.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 b minisock ended, reused by 7/current: began in time_wait, minisock 1.9, fin_wait2 ?, time_wait 1.9 (1.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             3 c minisock ended, recycled: began in time_wait, minisock 2.8, fin_wait2 ?, time_wait 2.8 (2.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
@@ -330,7 +331,7 @@ fn every_end_of_a_time_wait() {
                 nothing known before
             5 e minisock ended, purged: began in time_wait, minisock 4.6, fin_wait2 ?, time_wait 4.6 (4.6 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
-            6 f minisock ended, killed: began in time_wait, minisock 5.5, fin_wait2 ?, time_wait 5.5 (5.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            6 f minisock ended, killed by 7/current: began in time_wait, minisock 5.5, fin_wait2 ?, time_wait 5.5 (5.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             7 g minisock ended, unknown: began in time_wait, minisock 6.4, fin_wait2 ?, time_wait 6.4 (6.4 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
@@ -369,7 +370,7 @@ fn every_end_of_a_fin_wait2() {
             0.4 minisock began in fin_wait2 for 60 + 2.056
             0.5 minisock began in fin_wait2 for 60 + 2.056
             0.6 minisock began in fin_wait2 for 60 + 2.056
-            2 b minisock ended, reused: began in fin_wait2, minisock 1.9, fin_wait2 ?
+            2 b minisock ended, reused by 7/current: began in fin_wait2, minisock 1.9, fin_wait2 ?
                 nothing known before
             3 c minisock ended, reset_by_us: began in fin_wait2, minisock 2.8, fin_wait2 ?
                 nothing known before
@@ -377,7 +378,7 @@ fn every_end_of_a_fin_wait2() {
                 nothing known before
             5 e minisock ended, purged: began in fin_wait2, minisock 4.6, fin_wait2 ?
                 nothing known before
-            6 f minisock ended, killed: began in fin_wait2, minisock 5.5, fin_wait2 ?
+            6 f minisock ended, killed by 7/current: began in fin_wait2, minisock 5.5, fin_wait2 ?
                 nothing known before
             7 g minisock ended, unknown: began in fin_wait2, minisock 6.4, fin_wait2 ?
                 nothing known before
@@ -405,7 +406,7 @@ fn time_wait_after_a_flip_ends_before_its_time() {
             0.1 minisock began in fin_wait2 for 60 + 2.056
             0.100002 a fin_wait2 > close after 0.000002
             0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            2 a minisock ended, reused: began in fin_wait2, minisock 1.9, fin_wait2 0.3, time_wait 1.6 (1.6 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 500
+            2 a minisock ended, reused by 7/current: began in fin_wait2, minisock 1.9, fin_wait2 0.3, time_wait 1.6 (1.6 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 500
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 0.3, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
     );
@@ -428,7 +429,7 @@ fn reused_after_its_time() {
             0.5 minisock began in time_wait for 60 + 2.056
             0.500002 a fin_wait2 > close after 0.400002
             0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
-            61 a minisock ended, reused: began in time_wait, minisock 60.5, fin_wait2 0.4, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
+            61 a minisock ended, reused by 7/current: began in time_wait, minisock 60.5, fin_wait2 0.4, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
                 active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
         "#]],
     );
@@ -505,7 +506,7 @@ fn kernel_addresses_are_hidden() {
             0.500002 a fin_wait2 > close after 0.400002
             0.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
             1 minisock began in fin_wait2 for 60 + 2.056
-            3 restarted
+            3 restarted, inferred
             7 b minisock ended, unknown: began in fin_wait2, minisock 6, fin_wait2 ?
                 nothing known before
             64 a minisock ended, expired: began in time_wait, minisock 63.5, fin_wait2 0.4, time_wait 63.5 (61 since last restart of 60 + 2.056, 1 restarts, inferred, nominal), peer's fin 0
@@ -536,7 +537,7 @@ fn minisock_without_a_cookie() {
             0.3 minisock began in fin_wait2 for 60 + 2.056
             0.300002 a fin_wait2 > close after 0.200002
             0.300002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            3 flipped
+            3 flipped, inferred
             64 a minisock ended, expired: began in fin_wait2, minisock 63.7, fin_wait2 2.9, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
@@ -557,7 +558,7 @@ fn minisock_without_a_cookie_nor_a_socket() {
         ",
         &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
-            5 restarted
+            5 restarted, inferred
             9 a fin_wait2 > close
             9 a closed, then refused: active graceful, fin_wait2 ?, sent 0, received 0
             66 ? minisock ended, expired: began in time_wait, minisock 66, fin_wait2 ?, time_wait 66 (61 since last restart of 60 + 2.056, 1 restarts, inferred, nominal), peer's fin 0
@@ -582,12 +583,12 @@ fn first_seen_midway() {
         109.0 d cancel connect left=30
         ",
         &expect![[r#"
-            105 restarted
+            105 restarted, inferred
             107 b minisock ended, expired: began in ?, minisock ?, fin_wait2 ?, time_wait 61 (61 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0
                 nothing known before
             108 c minisock ended, fin_wait2_timeout: began in ?, minisock ?, fin_wait2 ?
                 nothing known before
-            109 d minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 30 (30 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            109 d minisock ended, reused by 7/current: began in ?, minisock ?, fin_wait2 ?, time_wait 30 (30 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             166 a minisock ended, expired: began in ?, minisock ?, fin_wait2 ?, time_wait 61 (61 since last restart of 60 + 2.056, 1 restarts, inferred, nominal), peer's fin 0
                 nothing known before

@@ -10,16 +10,20 @@
 //! 0.4     a  start fw2                           # a minisock's timer starts
 //! 5.0     a  cancel restart tw                   # it is cancelled from this place in the kernel
 //! 5.0     a  start tw
+//! 5.0     a  segment fin seq=500                 # the minisock has dealt with a segment
 //! 67.0    a  cancel expiry
 //! 67.0    a  expire                              # it expires
 //! 68.0    -  gap                                 # events are known to be lost
+//! 69.0    b  cancel connect by=43/wget           # while this process runs
 //! ```
 //!
 //! States are numbers of the kernel or any name of theirs; `fw2` and `tw` are short for two of them. What is
 //! not said is zero, or nothing, but for `una`, which is `write`; `in` and `out` count segments, `tx` and `rx`
 //! bytes. A timer runs for 60 s unless `left=` says otherwise; what is left at a later line, and the substate,
-//! follow from the lines before. A minisock lies at an address of its own, or, with `at=b`, at that of b's;
-//! `cookie=` replaces the name's own cookie.
+//! follow from the lines before, as does the moment of the kernel's own stamp once `stamp=` says it. With `fires=`
+//! a start tells how long it is to the end of the bucket. A segment takes no more sequence numbers than its flags,
+//! `fin` and `rst`, unless `end=` says where it ends. A minisock lies at an address of its own, or, with `at=b`, at
+//! that of b's; `cookie=` replaces the name's own cookie. Where nothing else runs, `7/current` does.
 //!
 //! Connections may be told one after the other; their events are applied in the order of their times.
 //!
@@ -36,12 +40,12 @@ use expect_test::Expect;
 
 use crate::{
     event::{
-        CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process, ResetSent,
-        SocketError, StateChange, TcpState,
+        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
+        ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::{
-        Limits, Observation, Tracker, Wait,
-        observation::{Closed, MinisockEnded, Restarted, Story, Transition},
+        Limits, Observation, Sees, Tracker, Wait,
+        observation::{Absorbed, Closed, MinisockEnded, Restarted, Story, TimeWait, Transition},
     },
 };
 
@@ -51,15 +55,32 @@ pub(super) const WAIT: Wait = Wait { nominal: Duration::from_secs(60), slack: Du
 /// More than any case here fills.
 pub(super) const LIMITS: Limits = Limits { sockets: 1000, minisocks: 1000 };
 
-/// A tracker as it usually is.
+/// What is seen before Linux 6.12: no segments.
+pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, segments: false };
+
+/// Everything is seen.
+pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, segments: true };
+
+/// A tracker that sees no segments.
 pub(super) fn tracker() -> Tracker {
-    Tracker::new(LIMITS, WAIT, true)
+    Tracker::new(LIMITS, WAIT, WITHOUT_WITNESS)
 }
 
-/// Checks what a usual tracker makes of events, to the end.
+/// A tracker that sees segments.
+pub(super) fn witness() -> Tracker {
+    Tracker::new(LIMITS, WAIT, WITH_WITNESS)
+}
+
+/// Checks what a tracker that sees no segments makes of events, to the end.
 #[track_caller]
 pub(super) fn check(text: &str, expected: &Expect) {
     check_with(tracker(), text, expected);
+}
+
+/// Checks what a tracker that sees segments makes of events, to the end.
+#[track_caller]
+pub(super) fn check_witnessed(text: &str, expected: &Expect) {
+    check_with(witness(), text, expected);
 }
 
 /// Checks what a tracker makes of events, to the end; where it counts some of them as lost, that is told last.
@@ -117,6 +138,8 @@ struct Timer {
     substate: TcpState,
     /// Nanoseconds.
     nominal_end: i64,
+    /// `tw_entry_stamp`, in nanoseconds.
+    stamp: Option<i64>,
 }
 
 impl Script {
@@ -149,13 +172,20 @@ impl Script {
             }),
             ("start", [substate]) => {
                 let left = arguments.get("left").map_or(60_000_000_000, nanoseconds);
-                let timer = Timer { substate: state(substate), nominal_end: at + left };
+                let address = self.address(&arguments);
+                let stamp = self.timers.get(&address).and_then(|timer| timer.stamp);
+                let timer = Timer { substate: state(substate), nominal_end: at + left, stamp };
                 EventKind::TimerStarted(self.timer(at, &arguments, timer))
             }
             ("cancel", [place, substate @ ..]) => {
-                EventKind::TimerCancelled(self.timer_now(at, &arguments, substate.first()), site(place))
+                let process = process(arguments.get("by").unwrap_or("7/current"));
+                let cancel = Cancel { site: site(place), process };
+                EventKind::TimerCancelled(self.timer_now(at, &arguments, substate.first()), cancel)
             }
             ("expire", substate) => EventKind::TimerExpired(self.timer_now(at, &arguments, substate.first())),
+            ("segment", flags) => {
+                EventKind::Segment(self.timer_now(at, &arguments, None), arguments.segment(flags))
+            }
             (change, []) => EventKind::StateChange(arguments.change(change)),
             _ => panic!("what is this: {line}"),
         };
@@ -184,7 +214,7 @@ impl Script {
     fn timer_now(&mut self, at: i64, arguments: &Arguments<'_>, substate: Option<&&str>) -> MinisockTimer {
         let address = self.address(arguments);
         let known = self.timers.get(&address).copied();
-        let mut timer = known.unwrap_or(Timer { substate: TcpState::TimeWait, nominal_end: at });
+        let mut timer = known.unwrap_or(Timer { substate: TcpState::TimeWait, nominal_end: at, stamp: None });
         if let Some(left) = arguments.get("left") {
             timer.nominal_end = at + nanoseconds(left);
         }
@@ -194,8 +224,9 @@ impl Script {
         self.timer(at, arguments, timer)
     }
 
-    fn timer(&mut self, at: i64, arguments: &Arguments<'_>, timer: Timer) -> MinisockTimer {
+    fn timer(&mut self, at: i64, arguments: &Arguments<'_>, mut timer: Timer) -> MinisockTimer {
         let minisock = self.address(arguments);
+        timer.stamp = arguments.get("stamp").map(nanoseconds).or(timer.stamp);
         self.timers.insert(minisock, timer);
         MinisockTimer {
             pair: arguments.pair(),
@@ -203,7 +234,11 @@ impl Script {
             substate: timer.substate,
             remaining: timer.nominal_end - at,
             slack: WAIT.slack,
+            fires_in: arguments.get("fires").map(|left| since(nanoseconds(left))),
             rcv_nxt: arguments.get("rcv").map_or(1, decimal),
+            since_stamp: timer
+                .stamp
+                .map(|stamp| since((at / MILLISECOND - stamp / MILLISECOND) * MILLISECOND)),
         }
     }
 
@@ -230,8 +265,13 @@ impl Script {
 }
 
 /// Every key there is; a misspelled one would go unnoticed otherwise.
-const KEYS: [&str; 14] =
-    ["at", "by", "cookie", "err", "in", "left", "out", "rcv", "reason", "rx", "tx", "uid", "una", "write"];
+const KEYS: [&str; 18] = [
+    "at", "by", "cookie", "end", "err", "fires", "in", "left", "out", "rcv", "reason", "rx", "seq", "stamp",
+    "tx", "uid", "una", "write",
+];
+
+/// In nanoseconds.
+const MILLISECOND: i64 = 1_000_000;
 
 /// What a line says of an event, as key and value.
 struct Arguments<'a> {
@@ -254,6 +294,14 @@ impl Arguments<'_> {
             local: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), port),
             remote: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 2).into(), 80),
         }
+    }
+
+    fn segment(&self, flags: &[&str]) -> Segment {
+        assert!(flags.iter().all(|flag| ["fin", "rst"].contains(flag)), "{flags:?} are no flags");
+        let (fin, rst) = (flags.contains(&"fin"), flags.contains(&"rst"));
+        let seq: u32 = self.number("seq");
+        let end_seq = self.get("end").map_or(seq.wrapping_add(u32::from(fin)), decimal);
+        Segment { seq, end_seq, fin, rst }
     }
 
     fn change(&self, states: &str) -> StateChange {
@@ -287,6 +335,11 @@ fn nanoseconds(seconds: &str) -> i64 {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     assert!(fraction.len() <= 9, "{seconds} is finer than a nanosecond");
     sign * (decimal::<i64>(whole) * 1_000_000_000 + decimal::<i64>(&format!("{fraction:0<9}")))
+}
+
+/// Nanoseconds that have passed; none, if they have yet to.
+fn since(nanoseconds: i64) -> Duration {
+    Duration::from_nanos(nanoseconds.max(0).unsigned_abs())
 }
 
 fn state(name: &str) -> TcpState {
@@ -364,9 +417,12 @@ impl fmt::Display for Told<'_> {
                 write!(f, "{} minisock began in {}", when(began.at), began.substate.label())?;
                 write!(f, " for {} + {}", seconds(began.nominal), seconds(began.slack))
             }
-            Observation::Restarted(Restarted { at, flipped }) => {
-                write!(f, "{} {}", when(at), if flipped { "flipped" } else { "restarted" })
+            Observation::Restarted(Restarted { at, flipped, witness }) => {
+                let what = if flipped { "flipped" } else { "restarted" };
+                write!(f, "{} {what}, {}", when(at), witness.label())
             }
+            Observation::Absorbed(Absorbed::FinAgain) => write!(f, "fin again"),
+            Observation::Absorbed(Absorbed::Stray) => write!(f, "stray"),
             Observation::MinisockEnded(ended) => self.tell_end(f, &ended),
         }
     }
@@ -375,15 +431,12 @@ impl fmt::Display for Told<'_> {
 impl Told<'_> {
     fn tell_end(&self, f: &mut fmt::Formatter<'_>, ended: &MinisockEnded) -> fmt::Result {
         write!(f, "{} {} minisock ended, {}", when(ended.at), self.name(ended.id), ended.cause.label())?;
+        tell_if(f, " by ", ended.by.map(who))?;
         write!(f, ": began in {}", ended.began_in.map_or("?", TcpState::label))?;
         write!(f, ", minisock {}", or_unknown(ended.minisock))?;
         write!(f, ", fin_wait2 {}", or_unknown(ended.fin_wait2))?;
-        if let Some(time_wait) = ended.time_wait {
-            write!(f, ", time_wait {}", seconds(time_wait.dwell))?;
-            write!(f, " ({} since last restart", seconds(time_wait.since_last_restart))?;
-            write!(f, " of {} + {}", seconds(time_wait.nominal), seconds(time_wait.slack))?;
-            write!(f, ", {} restarts, {}", time_wait.restarts, time_wait.witness.label())?;
-            write!(f, ", {})", time_wait.verdict.label())?;
+        if let Some(time_wait) = &ended.time_wait {
+            tell_time_wait(f, time_wait)?;
         }
         tell_if(f, ", peer's fin ", ended.peer_fin)?;
         if ended.gap {
@@ -394,6 +447,27 @@ impl Told<'_> {
             None => write!(f, "\n    nothing known before"),
         }
     }
+}
+
+fn tell_time_wait(f: &mut fmt::Formatter<'_>, time_wait: &TimeWait) -> fmt::Result {
+    let TimeWait {
+        dwell,
+        since_last_restart,
+        nominal,
+        slack,
+        restarts,
+        final_acks_lost,
+        strays,
+        needed,
+        witness,
+        verdict,
+    } = *time_wait;
+    write!(f, ", time_wait {} ({} since last restart", seconds(dwell), seconds(since_last_restart))?;
+    write!(f, " of {} + {}, {restarts} restarts", seconds(nominal), seconds(slack))?;
+    tell_if(f, ", fins again ", final_acks_lost)?;
+    tell_if(f, ", strays ", strays)?;
+    tell_if(f, ", needed ", needed.map(seconds))?;
+    write!(f, ", {}, {})", witness.label(), verdict.label())
 }
 
 /// A story, written out but for the connection.
@@ -415,6 +489,9 @@ impl fmt::Display for Of<'_> {
         }
         tell_if(f, " ack ", fin.ack_of_fin)?;
         tell_if(f, " again ", Some(fin.retransmits).filter(|&times| times > 0))?;
+        for (number, after) in fin.schedule.iter().enumerate() {
+            write!(f, "{}{}", if number == 0 { " after " } else { " " }, seconds(after))?;
+        }
         tell_if(f, ", peer's fin ", fin.peer_seq)?;
         tell_if(f, ", sent ", bytes.sent)?;
         tell_if(f, " after peer's fin ", bytes.after_peer_fin)?;

@@ -5,17 +5,17 @@ use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    lives::{Life, in_order, lives},
-    notation::{WAIT, tracker},
+    lives::{Life, in_order, lives, without_segments},
+    notation::{WAIT, tracker, witness},
 };
 use crate::{
     event::{
-        CancelSite, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, ResetSent, SocketError,
-        StateChange, TcpState,
+        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
+        ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::{
-        Limits, Observation, Sequencer, Tracker,
-        observation::{Closed, MinisockEnded, Story},
+        Limits, Observation, Sees, Sequencer, Tracker,
+        observation::{Absorbed, Closed, EndCause, LINUX_MSL, MinisockEnded, Story, TimeWait, Witness},
     },
 };
 
@@ -68,16 +68,36 @@ fn state_change() -> impl Strategy<Value = EventKind> {
 
 fn timer() -> impl Strategy<Value = MinisockTimer> {
     let substate = select(vec![TcpState::FinWait2, TcpState::TimeWait]);
-    (pair(), 1..4_u64, substate, -10_000_000_000..70_000_000_000_i64, any::<u32>()).prop_map(
-        |(pair, minisock, substate, remaining, rcv_nxt)| MinisockTimer {
+    let remaining = -10_000_000_000..70_000_000_000_i64;
+    let some_time = || option::of((0..100_000_u64).prop_map(Duration::from_millis));
+    (pair(), 1..4_u64, substate, remaining, any::<u32>(), some_time(), some_time()).prop_map(
+        |(pair, minisock, substate, remaining, rcv_nxt, fires_in, since_stamp)| MinisockTimer {
             pair,
             minisock,
             substate,
             remaining,
             slack: WAIT.slack,
+            fires_in,
             rcv_nxt,
+            since_stamp,
         },
     )
+}
+
+fn segment() -> impl Strategy<Value = Segment> {
+    (any::<[u32; 2]>(), any::<[bool; 2]>()).prop_map(|([seq, end_seq], [fin, rst])| Segment {
+        seq,
+        end_seq,
+        fin,
+        rst,
+    })
+}
+
+fn cancel() -> impl Strategy<Value = Cancel> {
+    (site(), any::<(u32, [u8; 16])>()).prop_map(|(site, (pid, comm))| Cancel {
+        site,
+        process: Process { pid, comm: Comm::from_bytes(comm) },
+    })
 }
 
 fn site() -> impl Strategy<Value = CancelSite> {
@@ -101,8 +121,9 @@ fn kind() -> impl Strategy<Value = EventKind> {
         1 => reset.prop_map(|(state, active, reason)| EventKind::ResetSent(ResetSent { state, active, reason })),
         1 => state().prop_map(EventKind::ResetReceived),
         2 => timer().prop_map(EventKind::TimerStarted),
-        2 => (timer(), site()).prop_map(|(timer, site)| EventKind::TimerCancelled(timer, site)),
+        2 => (timer(), cancel()).prop_map(|(timer, cancel)| EventKind::TimerCancelled(timer, cancel)),
         1 => timer().prop_map(EventKind::TimerExpired),
+        2 => (timer(), segment()).prop_map(|(timer, segment)| EventKind::Segment(timer, segment)),
     ]
 }
 
@@ -143,13 +164,35 @@ fn no_time_is_absurd(observation: &Observation, span: Duration) -> bool {
                 && ended.time_wait.is_none_or(|time_wait| {
                     let before =
                         if seen_late { time_wait.nominal + Duration::from_secs(10) } else { Duration::ZERO };
-                    time_wait.since_last_restart <= time_wait.dwell && time_wait.dwell <= span + before
+                    time_wait.since_last_restart <= time_wait.dwell
+                        && time_wait.dwell <= span + before
+                        && time_wait.needed.is_none_or(|needed| needed <= time_wait.dwell + LINUX_MSL)
                 })
         }
         Observation::FinRetransmitted(_)
         | Observation::ResetNotReceived
         | Observation::MinisockBegan(_)
-        | Observation::Restarted(_) => true,
+        | Observation::Restarted(_)
+        | Observation::Absorbed(_) => true,
+    }
+}
+
+/// What is told of segments is told by an exact witness, and by no other; a process is behind two causes only.
+fn no_more_is_told_than_is_seen(observation: &Observation, sees: Sees) -> bool {
+    match observation {
+        Observation::Restarted(restarted) => restarted.witness == Witness::Inferred || sees.segments,
+        Observation::MinisockEnded(ended) => {
+            let by_process = matches!(ended.cause, EndCause::Reused | EndCause::Killed);
+            ended.by.is_some() == by_process
+                && ended.time_wait.is_none_or(|time_wait| {
+                    let exact = time_wait.witness == Witness::Exact;
+                    let TimeWait { final_acks_lost, strays, needed, .. } = time_wait;
+                    let told = [final_acks_lost.is_some(), strays.is_some(), needed.is_some()];
+                    let whole = sees.segments && ended.minisock.is_some();
+                    told == [exact; 3] && if exact { whole } else { !whole || ended.gap }
+                })
+        }
+        _ => true,
     }
 }
 
@@ -202,23 +245,93 @@ fn end_is_told(life: &Life, ended: &MinisockEnded) {
     assert_eq!(ended.cause, minisock.cause);
     assert_eq!(ended.minisock, Some(minisock.lasts));
     assert_eq!(ended.story.map(|story| story.role), Some(life.role));
+    assert_eq!(ended.by, minisock.by);
     assert_eq!(ended.time_wait.is_some(), minisock.time_wait.is_some());
-    if let (Some(told), Some((dwell, since_last_restart))) = (ended.time_wait, minisock.time_wait) {
-        assert!(told.since_last_restart.abs_diff(since_last_restart) <= TWO_TICKS, "{told:?}");
-        // What leaves no trace may hide behind another such, so a dwell is a minimum, and so are the restarts.
-        assert!(told.dwell <= dwell + TWO_TICKS, "{told:?}");
-        let (seen, all) = minisock.restarts;
-        assert!(seen <= told.restarts && told.restarts <= all, "{told:?}");
-    }
     assert!(!ended.gap);
+}
+
+/// To two ticks, and no more than is so: what leaves no trace may hide behind another such.
+fn time_wait_is_inferred(life: &Life, ended: &MinisockEnded) {
+    let lived = life.minisock.and_then(|minisock| minisock.time_wait);
+    let (Some(told), Some(lived)) = (ended.time_wait, lived) else { return };
+    assert!(told.since_last_restart.abs_diff(lived.since_last_restart) <= TWO_TICKS, "{told:?}");
+    assert!(told.dwell <= lived.dwell + TWO_TICKS, "{told:?}");
+    if lived.stamped {
+        assert!(told.dwell.abs_diff(lived.dwell) <= Duration::from_millis(1), "{told:?}");
+    }
+    let (seen, all) = lived.restarts;
+    assert!(seen <= told.restarts && told.restarts <= all, "{told:?}");
+    assert_eq!((told.final_acks_lost, told.strays, told.needed), (None, None, None));
+    assert_eq!(told.witness, Witness::Inferred);
+}
+
+/// To the nanosecond.
+fn time_wait_is_exact(life: &Life, ended: &MinisockEnded) {
+    let lived = life.minisock.and_then(|minisock| minisock.time_wait);
+    let (Some(told), Some(lived)) = (ended.time_wait, lived) else { return };
+    assert_eq!((told.dwell, told.since_last_restart), (lived.dwell, lived.since_last_restart));
+    assert_eq!(told.restarts, lived.restarts.1);
+    assert_eq!((told.final_acks_lost, told.strays), (Some(lived.fins_again), Some(lived.strays)));
+    assert_eq!(told.needed, Some(lived.last_fin + LINUX_MSL));
+    assert_eq!(told.witness, Witness::Exact);
+}
+
+/// How often each is told: restarts, FINs again, strays.
+fn counts(out: &[Observation]) -> [usize; 3] {
+    let restarted = |told: &&Observation| matches!(told, Observation::Restarted(told) if !told.flipped);
+    let absorbed = |what| out.iter().filter(|&told| *told == Observation::Absorbed(what)).count();
+    [out.iter().filter(restarted).count(), absorbed(Absorbed::FinAgain), absorbed(Absorbed::Stray)]
+}
+
+/// How often each is to be told, where segments are seen.
+fn lived(lives: &[Life]) -> [usize; 3] {
+    let time_waits = || lives.iter().filter_map(|life| life.minisock?.time_wait);
+    [
+        time_waits().map(|lived| lived.restarts.1).sum::<u32>(),
+        time_waits().map(|lived| lived.fins_again).sum(),
+        time_waits().map(|lived| lived.strays).sum(),
+    ]
+    .map(|count| count as usize)
+}
+
+/// Each life is told once; what else to check of a minisock's end is the caller's.
+fn each_is_told_once(
+    lives: &[Life],
+    tracker: &mut Tracker,
+    events: &[Event],
+    check: impl Fn(&Life, &MinisockEnded),
+) -> Vec<Observation> {
+    let out = observe(tracker, events);
+    let (closed, ended) = (closed(&out), ended(&out));
+    for life in lives {
+        let told = closed.get(&life.id).map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(told.len(), 1, "{told:?}");
+        is_told(life, told[0]);
+        let told = ended.get(&life.id).map(Vec::as_slice).unwrap_or_default();
+        assert_eq!(told.len(), usize::from(life.minisock.is_some()), "{told:?}");
+        if let [told] = told {
+            end_is_told(life, told);
+            check(life, told);
+        }
+    }
+    let stats = tracker.stats();
+    assert_eq!((stats.sockets, stats.minisocks, stats.unmatched), (0, 0, 0));
+    out
 }
 
 proptest! {
     /// Whatever comes: no panic, no more memory than the limits give, and no time that never was.
     #[test]
-    fn anything_is_survived(events in anything(), sockets in 0..5_usize, minisocks in 0..4_usize) {
+    fn anything_is_survived(
+        events in anything(),
+        sockets in 0..5_usize,
+        minisocks in 0..4_usize,
+        segments in any::<bool>(),
+    ) {
         let limits = Limits { sockets, minisocks };
-        let mut tracker = Tracker::new(limits, WAIT, true);
+        let sees = Sees { minisocks: true, segments };
+        let events = if segments { events } else { without_segments(events) };
+        let mut tracker = Tracker::new(limits, WAIT, sees);
         let span = span_of(&events);
         let mut out = Vec::new();
         for event in &events {
@@ -234,6 +347,7 @@ proptest! {
         prop_assert_eq!(tracker.waiting(), (0, 0));
         for observation in &out {
             prop_assert!(no_time_is_absurd(observation, span), "{:?} within {:?}", observation, span);
+            prop_assert!(no_more_is_told_than_is_seen(observation, sees), "{:?}", observation);
         }
     }
 
@@ -241,7 +355,7 @@ proptest! {
     #[test]
     fn order_of_arrival_does_not_matter(lives in lives(), delays in vec(0..10_000_000_u64, 500)) {
         let events = in_order(&lives);
-        let expected = observe(&mut tracker(), &events);
+        let expected = observe(&mut witness(), &events);
 
         let mut arrivals: Vec<_> = events
             .iter()
@@ -249,7 +363,7 @@ proptest! {
             .map(|(event, &delay)| (event.at + Duration::from_nanos(delay), event))
             .collect();
         arrivals.sort_by_key(|&(arrival, _)| arrival);
-        let (mut sequencer, mut tracker, mut out) = (Sequencer::default(), tracker(), Vec::new());
+        let (mut sequencer, mut tracker, mut out) = (Sequencer::default(), witness(), Vec::new());
         for (now, event) in arrivals {
             sequencer.push(*event);
             sequencer.release(now - Duration::from_millis(10), |event| tracker.apply(event, &mut out));
@@ -263,21 +377,34 @@ proptest! {
     /// Every life is told once, as it was led, whatever else goes on meanwhile.
     #[test]
     fn every_life_is_told_once(lives in lives()) {
-        let mut tracker = tracker();
-        let out = observe(&mut tracker, &in_order(&lives));
-        let (closed, ended) = (closed(&out), ended(&out));
-        for life in &lives {
-            let told = closed.get(&life.id).map(Vec::as_slice).unwrap_or_default();
-            prop_assert_eq!(told.len(), 1, "{:?}", told);
-            is_told(life, told[0]);
-            let told = ended.get(&life.id).map(Vec::as_slice).unwrap_or_default();
-            prop_assert_eq!(told.len(), usize::from(life.minisock.is_some()), "{:?}", told);
-            if let [told] = told {
-                end_is_told(life, told);
+        let events = without_segments(in_order(&lives));
+        let out = each_is_told_once(&lives, &mut tracker(), &events, time_wait_is_inferred);
+        let [restarts, fins_again, strays] = counts(&out);
+        prop_assert!(restarts <= lived(&lives)[0]);
+        prop_assert_eq!((fins_again, strays), (0, 0));
+    }
+
+    /// Where segments are seen, nothing about it is inferred.
+    #[test]
+    fn every_life_is_told_exactly(lives in lives()) {
+        let out = each_is_told_once(&lives, &mut witness(), &in_order(&lives), time_wait_is_exact);
+        prop_assert_eq!(counts(&out), lived(&lives));
+    }
+
+    /// Where a gap is known, a witness claims nothing, and what it says is as good as without one.
+    #[test]
+    fn no_witness_after_a_gap(lives in lives()) {
+        let events = in_order(&lives);
+        let mut tracker = witness();
+        tracker.gap(events.iter().map(|event| event.at).max().unwrap_or_default());
+        for told in ended(&observe(&mut tracker, &events)).into_values().flatten() {
+            prop_assert!(told.gap);
+            if let Some(time_wait) = told.time_wait {
+                let TimeWait { final_acks_lost, strays, needed, witness, .. } = time_wait;
+                prop_assert_eq!(witness, Witness::Inferred);
+                prop_assert_eq!((final_acks_lost, strays, needed), (None, None, None));
             }
         }
-        let stats = tracker.stats();
-        prop_assert_eq!((stats.sockets, stats.minisocks, stats.unmatched), (0, 0, 0));
     }
 
     /// Where events are lost, less is told, but nothing twice, and nothing that takes longer than it did.
@@ -287,7 +414,7 @@ proptest! {
         let span = span_of(&events);
         let mut lost = lost.iter().cycle();
         events.retain(|_| lost.next() == Some(&false));
-        let out = observe(&mut tracker(), &events);
+        let out = observe(&mut witness(), &events);
         let (closed, ended) = (closed(&out), ended(&out));
         for life in &lives {
             prop_assert!(closed.get(&life.id).map_or(0, Vec::len) <= 1);
@@ -303,11 +430,12 @@ proptest! {
     fn no_cause_is_guessed(lives in lives()) {
         let mut events = in_order(&lives);
         for event in &mut events {
-            if let EventKind::TimerCancelled(_, site) = &mut event.kind {
-                *site = CancelSite::Unknown;
+            if let EventKind::TimerCancelled(_, cancel) = &mut event.kind {
+                cancel.site = CancelSite::Unknown;
             }
         }
-        let out = observe(&mut tracker(), &events);
+        let out = observe(&mut witness(), &events);
+        prop_assert_eq!(counts(&out), lived(&lives));
         let ended = ended(&out);
         for life in &lives {
             let Some(minisock) = life.minisock else { continue };
@@ -316,6 +444,7 @@ proptest! {
             let by_itself = minisock.cause.label() == "expired" || minisock.cause.label() == "fin_wait2_timeout";
             let expected = if by_itself { minisock.cause.label() } else { "unknown" };
             prop_assert_eq!(told[0].cause.label(), expected);
+            prop_assert_eq!(told[0].by, None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::notation::{WAIT, check, check_with, events, tracker};
+use super::notation::{WAIT, WITHOUT_WITNESS, check, check_with, events, tracker};
 use crate::lifecycle::{Limits, Observation, Sequencer, Tracker};
 
 /// One cookie, two lives, the second before the first has settled; its resets are its own.
@@ -81,7 +81,7 @@ fn two_minisocks_of_one_cookie() {
             1.5 minisock began in time_wait for 60 + 2.056
             1.500002 a fin_wait2 > close after 0.400002
             1.500002 a closed, then time_wait: active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 5000 ack 5001, peer's fin 800, sent 0, received 799 after our fin 799
-            2 a minisock ended, reused: began in time_wait, minisock 0.5, fin_wait2 0.4, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 800
+            2 a minisock ended, reused by 7/current: began in time_wait, minisock 0.5, fin_wait2 0.4, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 800
                 active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 5000 ack 5001, peer's fin 800, sent 0, received 799 after our fin 799
             61 a minisock ended, expired: began in time_wait, minisock 60.5, fin_wait2 0.4, time_wait 60.5 (60.5 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 500
                 active graceful in 3 by 42/curl, fin_wait1 0.1, fin_wait2 0.400002, fin 1000 ack 1001, peer's fin 500, sent 0, received 499 after our fin 499
@@ -113,14 +113,14 @@ fn minisock_address_is_used_again() {
             1 a minisock ended, unknown: began in time_wait, minisock 1, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             1.5 minisock began in time_wait for 60 + 2.056
-            2 b minisock ended, reused: began in time_wait, minisock 0.5, fin_wait2 ?, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 b minisock ended, reused by 7/current: began in time_wait, minisock 0.5, fin_wait2 ?, time_wait 0.5 (0.5 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             3 minisock began in time_wait for 60 + 2.056
             4 minisock began in fin_wait2 for 60 + 2.056
-            5 d minisock ended, reused: began in fin_wait2, minisock 1, fin_wait2 ?
+            5 d minisock ended, reused by 7/current: began in fin_wait2, minisock 1, fin_wait2 ?
                 nothing known before
             6 minisock began in time_wait for 60 + 2.056
-            8 f minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            8 f minisock ended, reused by 7/current: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             3 unmatched
         "#]],
@@ -163,7 +163,7 @@ fn minisock_address_is_used_again_after_a_restart() {
         &expect![[r#"
             0 minisock began in time_wait for 60 + 2.056
             5.2 minisock began in time_wait for 60 + 2.056
-            6 b minisock ended, reused: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            6 b minisock ended, reused by 7/current: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             1 unmatched
         "#]],
@@ -174,7 +174,7 @@ fn minisock_address_is_used_again_after_a_restart() {
 #[test]
 fn minisock_address_is_used_again_after_eviction() {
     check_with(
-        Tracker::new(Limits { sockets: 10, minisocks: 1 }, WAIT, true),
+        Tracker::new(Limits { sockets: 10, minisocks: 1 }, WAIT, WITHOUT_WITNESS),
         "\
         0.0 a 1>4 by=42/curl
         0.1 a 4>5
@@ -192,7 +192,7 @@ fn minisock_address_is_used_again_after_eviction() {
             0.101 minisock began in time_wait for 60 + 2.056
             0.102 minisock began in time_wait for 60 + 2.056
             0.1 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 0 ack 0, sent 0, received 0 after our fin 0
-            2 c minisock ended, reused: began in time_wait, minisock 1.898, fin_wait2 ?, time_wait 1.898 (1.898 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 c minisock ended, reused by 7/current: began in time_wait, minisock 1.898, fin_wait2 ?, time_wait 1.898 (1.898 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             2 minisocks evicted
         "#]],
@@ -212,7 +212,7 @@ fn second_minisock_of_one_cookie_at_the_same_address() {
         &expect![[r#"
             0 minisock began in fin_wait2 for 60 + 2.056
             2 minisock began in fin_wait2 for 60 + 2.056
-            3 a minisock ended, reused: began in fin_wait2, minisock 1, fin_wait2 ?
+            3 a minisock ended, reused by 7/current: began in fin_wait2, minisock 1, fin_wait2 ?
                 nothing known before
             2 unmatched
         "#]],
@@ -247,7 +247,7 @@ fn entry_into_close_is_lost() {
             0 a established > fin_wait1 by 42/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 minisock began in fin_wait2 for 60 + 2.056
-            2 a minisock ended, reused: began in fin_wait2, minisock 1.9, fin_wait2 1.9, gap
+            2 a minisock ended, reused by 7/current: began in fin_wait2, minisock 1.9, fin_wait2 1.9, gap
                 active graceful by 42/curl, fin_wait1 0.1, fin_wait2 1.9, fin 1000 ack 1001, gap
             3 b established > fin_wait1 by 42/curl
             3.1 b fin_wait1 > fin_wait2 after 0.1
@@ -347,8 +347,8 @@ fn cancel_is_lost() {
             0.1 minisock began in fin_wait2 for 60 + 2.056
             0.100002 a fin_wait2 > close after 0.000002
             0.100002 a closed, then fin_wait2: active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 ?, fin 1000 ack 1001, sent 0, received 0 after our fin 0
-            3 flipped
-            9 restarted
+            3 flipped, inferred
+            9 restarted, inferred
             70.5 a minisock ended, expired: began in fin_wait2, minisock 70.4, fin_wait2 2.9, time_wait 67.5 (61.5 since last restart of 60 + 2.056, 1 restarts, inferred, nominal), peer's fin 0
                 active graceful in 4 by 42/curl, fin_wait1 0.1, fin_wait2 2.9, fin 1000 ack 1001, sent 0, received 0 after our fin 0
         "#]],
@@ -457,9 +457,9 @@ fn gap_marks_what_lives_through_it() {
             3.1 c last_ack > close after 0.1
             3.1 a closed, then closed: passive graceful in 3 by 43/srv, close_wait 3, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, gap
             3.1 c closed, then closed: passive graceful in 3 by 43/srv, close_wait 1, last_ack 0.1, fin 1000 ack 1001, peer's fin 4294967295, sent 0 after peer's fin 0, received 0
-            4 b minisock ended, reused: began in time_wait, minisock 4, fin_wait2 ?, time_wait 4 (4 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
+            4 b minisock ended, reused by 7/current: began in time_wait, minisock 4, fin_wait2 ?, time_wait 4 (4 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
                 nothing known before
-            4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            4 d minisock ended, reused by 7/current: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
         "#]],
     );
@@ -481,7 +481,7 @@ fn gap_marks_what_begins_in_it() {
             2 minisock began in time_wait for 60 + 2.056
             3 c close_wait > close after 1
             3 c closed, then closed: passive reset_received, close_wait 1, peer's fin 4294967295, sent 0 after peer's fin 0, received 0, reset received, gap
-            4 d minisock ended, reused: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
+            4 d minisock ended, reused by 7/current: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0, gap
                 nothing known before
         "#]],
     );
@@ -491,7 +491,7 @@ fn gap_marks_what_begins_in_it() {
 #[test]
 fn eviction_is_counted() {
     check_with(
-        Tracker::new(Limits { sockets: 2, minisocks: 2 }, WAIT, true),
+        Tracker::new(Limits { sockets: 2, minisocks: 2 }, WAIT, WITHOUT_WITNESS),
         "\
         0.0 a 1>4 by=1/a
         0.1 b 1>4 by=2/b
@@ -512,11 +512,11 @@ fn eviction_is_counted() {
             1 minisock began in time_wait for 60 + 2.056
             1.1 minisock began in time_wait for 60 + 2.056
             1.2 minisock began in time_wait for 60 + 2.056
-            2 d minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 d minisock ended, reused by 7/current: began in ?, minisock ?, fin_wait2 ?, time_wait 1 (1 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
-            2 e minisock ended, reused: began in ?, minisock ?, fin_wait2 ?, time_wait 0.9 (0.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 e minisock ended, reused by 7/current: began in ?, minisock ?, fin_wait2 ?, time_wait 0.9 (0.9 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
-            2 f minisock ended, reused: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
+            2 f minisock ended, reused by 7/current: began in time_wait, minisock 0.8, fin_wait2 ?, time_wait 0.8 (0.8 since last restart of 60 + 2.056, 0 restarts, inferred, premature), peer's fin 0
                 nothing known before
             2 sockets left
             2 sockets evicted
@@ -530,7 +530,7 @@ fn eviction_is_counted() {
 #[test]
 fn no_room_at_all() {
     check_with(
-        Tracker::new(Limits { sockets: 0, minisocks: 0 }, WAIT, true),
+        Tracker::new(Limits { sockets: 0, minisocks: 0 }, WAIT, WITHOUT_WITNESS),
         "\
         0.0 a 1>4 by=42/curl
         0.1 a 4>5
@@ -642,7 +642,7 @@ fn time_alone_settles() {
 #[test]
 fn waiting_has_its_limit() {
     let limits = Limits { sockets: 10, minisocks: 10 };
-    let (mut tracker, mut out) = (Tracker::new(limits, WAIT, true), Vec::new());
+    let (mut tracker, mut out) = (Tracker::new(limits, WAIT, WITHOUT_WITNESS), Vec::new());
     let restart = events("1.0 a start tw\n 1.0 a cancel unknown\n 1.0 a start tw\n 1.0 a 1>7");
     for _ in 0..5000 {
         for event in &restart {
