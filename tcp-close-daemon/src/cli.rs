@@ -124,6 +124,11 @@ pub struct ProbeArgs {
     #[arg(long, value_enum, default_value_t, env = "TCP_CLOSE_PROBE")]
     pub probe: ProbeFamily,
 
+    /// Do not look at the segments that TIME-WAIT deals with: nothing is spent on dropped packets then, and flips,
+    /// restarts and lost final ACKs are inferred or unknown.
+    #[arg(long, env = "TCP_CLOSE_NO_WITNESS")]
+    pub no_witness: bool,
+
     /// Size of the ring between kernel and user space, in bytes; rounded up to a power of two.
     #[arg(long, value_name = "BYTES", default_value_t = crate::probe::DEFAULT_RING_BYTES, env = "TCP_CLOSE_RING_BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: u32,

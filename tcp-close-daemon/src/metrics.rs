@@ -16,7 +16,7 @@ use crate::{
     kernel,
     lifecycle::{
         self, Observation, Stats,
-        observation::{Closed, MinisockEnded, Story, Then, Transition},
+        observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
     metrics::catalogue::Catalogue,
     pipeline::{Losses, Turn},
@@ -146,13 +146,20 @@ impl Metrics {
                 if began.substate == TcpState::TimeWait {
                     self.catalogue.time_wait_started_total.inc();
                     self.catalogue.time_wait_nominal_seconds.set(began.nominal.as_secs_f64());
-                    self.catalogue.time_wait_slack_seconds.set(began.slack.as_secs_f64());
                 }
             }
             Observation::Restarted(restarted) => {
                 if !restarted.flipped {
-                    self.catalogue.time_wait_restarts_total.with_label_values(&["inferred"]).inc();
+                    let restarts = &self.catalogue.time_wait_restarts_total;
+                    restarts.with_label_values(&[restarted.witness.label()]).inc();
                 }
+            }
+            Observation::Absorbed(absorbed) => {
+                let counter = match absorbed {
+                    Absorbed::FinAgain => &self.catalogue.time_wait_final_acks_lost_total,
+                    Absorbed::Stray => &self.catalogue.time_wait_strays_total,
+                };
+                counter.with_label_values(&[Witness::Exact.label()]).inc();
             }
             Observation::MinisockEnded(ended) => self.minisock_ended(ended),
         }
@@ -238,5 +245,6 @@ const fn kind_label(kind: RecordKind) -> &'static str {
         RecordKind::TimerStart => "timer_start",
         RecordKind::TimerCancel => "timer_cancel",
         RecordKind::TimerExpire => "timer_expire",
+        RecordKind::Segment => "segment",
     }
 }

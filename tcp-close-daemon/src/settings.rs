@@ -119,6 +119,7 @@ fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSetting
         record_opening,
         ring_bytes: args.ring_bytes.next_power_of_two(),
         family: family(args.probe),
+        witness: !args.no_witness,
     })
 }
 

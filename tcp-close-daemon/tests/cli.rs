@@ -168,7 +168,7 @@ fn check_says_what_it_could_not_see() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert_eq!(text(&output.stderr), "");
     let table = text(&output.stdout);
-    for hook in ["minisock", "fin_retransmit", "reset_sent", "reset_received", "state_change"] {
+    for hook in ["witness", "minisock", "fin_retransmit", "reset_sent", "reset_received", "state_change"] {
         let line = table.lines().find(|line| line.starts_with(hook)).expect("each hook has a line");
         assert!(
             line.contains("unknown") && line.ends_with("not tried: needs CAP_BPF and CAP_PERFMON"),

@@ -11,7 +11,7 @@ use tcp_close_abi::RecordKind;
 use super::kind_label;
 use crate::{
     event::TcpState,
-    lifecycle::observation::{EndCause, Manner, Role, Verdict},
+    lifecycle::observation::{EndCause, Manner, Role, Verdict, Witness},
 };
 
 /// State changes the kernel makes; any other gets its series when it is first seen.
@@ -105,6 +105,8 @@ catalogue! {
     time_wait_started_total: IntCounter = counter("TIME-WAITs that began; one that began unseen inside a minisock is counted when that ends.");
     time_wait_ended_total: IntCounterVec = counters("TIME-WAITs that ended.", &["cause"]);
     time_wait_restarts_total: IntCounterVec = counters("Restarts of TIME-WAIT that were seen; with witness inferred a minimum, since most leave no trace.", &["witness"]);
+    time_wait_final_acks_lost_total: IntCounterVec = counters("FINs of the peer that came again in TIME-WAIT: the final acknowledgement was lost.", &["witness"]);
+    time_wait_strays_total: IntCounterVec = counters("Other segments that came in TIME-WAIT.", &["witness"]);
     time_wait_refused_total: IntCounter = counter("TIME-WAITs the kernel refused to make: tcp_max_tw_buckets reached, or no memory.");
     time_wait_seconds: HistogramVec = histograms("Time from the entry into TIME-WAIT to its end.", &["cause"], TIME_WAIT_BUCKETS);
     time_wait_verdicts_total: IntCounterVec = counters("TIME-WAITs that ended, their wait since the last restart judged against the nominal one.", &["verdict"]);
@@ -204,7 +206,12 @@ impl Catalogue {
         for verdict in Verdict::ALL {
             self.time_wait_verdicts_total.with_label_values(&[verdict.label()]);
         }
-        self.time_wait_restarts_total.with_label_values(&["inferred"]);
+        for witness in [Witness::Exact, Witness::Inferred] {
+            self.time_wait_restarts_total.with_label_values(&[witness.label()]);
+        }
+        // What is not seen is not counted at all.
+        self.time_wait_final_acks_lost_total.with_label_values(&[Witness::Exact.label()]);
+        self.time_wait_strays_total.with_label_values(&[Witness::Exact.label()]);
     }
 }
 

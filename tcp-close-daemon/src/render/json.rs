@@ -68,6 +68,8 @@ struct FinLine {
     ack_of_fin: Option<u32>,
     peer_seq: Option<u32>,
     retransmits: Option<u32>,
+    /// Seconds after it was sent first.
+    retransmitted_after: Option<Vec<f64>>,
 }
 
 #[derive(Serialize)]
@@ -124,6 +126,7 @@ struct FinWait2EndedLine {
     #[serde(flatten)]
     story: StoryLine,
     cause: &'static str,
+    by: Option<Actor>,
     minisock_seconds: Option<f64>,
     gap: bool,
 }
@@ -131,6 +134,8 @@ struct FinWait2EndedLine {
 #[derive(Serialize)]
 struct TimeWaitLine {
     cause: &'static str,
+    /// The process behind the cause: who took the socket pair, or killed it.
+    by: Option<Actor>,
     seconds: f64,
     minisock_seconds: Option<f64>,
     nominal_seconds: f64,
@@ -203,6 +208,7 @@ impl Json {
             story,
             time_wait: TimeWaitLine {
                 cause: ended.cause.label(),
+                by: ended.by.as_ref().map(actor),
                 seconds: time_wait.dwell.as_secs_f64(),
                 minisock_seconds: ended.minisock.map(|minisock| minisock.as_secs_f64()),
                 nominal_seconds: time_wait.nominal.as_secs_f64(),
@@ -211,10 +217,9 @@ impl Json {
                 ratio_of_rfc_2msl: ratio(time_wait.dwell, RFC_9293_2MSL),
                 restarts: time_wait.restarts,
                 since_last_restart_seconds: time_wait.since_last_restart.as_secs_f64(),
-                // No witness of single segments yet: what was not looked for is not 0.
-                final_ack_lost: None,
-                stray_segments: None,
-                needed_seconds: None,
+                final_ack_lost: time_wait.final_acks_lost,
+                stray_segments: time_wait.strays,
+                needed_seconds: time_wait.needed.map(|needed| needed.as_secs_f64()),
                 witness: time_wait.witness.label(),
                 verdict: time_wait.verdict.label(),
             },
@@ -227,6 +232,7 @@ impl Json {
             head: head("fin_wait2_ended", ended.at, ended.id, &ended.pair, anchor),
             story: self.minisock_story(ended),
             cause: ended.cause.label(),
+            by: ended.by.as_ref().map(actor),
             minisock_seconds: ended.minisock.map(|minisock| minisock.as_secs_f64()),
             gap: ended.gap,
         }
@@ -291,8 +297,11 @@ fn address(address: SocketAddr) -> Address {
 }
 
 fn owner(closer: Option<&Process>, uid: Option<u32>) -> Owner {
-    let closer = closer.map(|process| Actor { pid: process.pid, comm: process.comm.to_string() });
-    Owner { opener: None, closer, unit: None, container: None, uid }
+    Owner { opener: None, closer: closer.map(actor), unit: None, container: None, uid }
+}
+
+fn actor(process: &Process) -> Actor {
+    Actor { pid: process.pid, comm: process.comm.to_string() }
 }
 
 fn states(states: &States) -> Vec<State> {
@@ -308,6 +317,8 @@ fn fin(fin: &Fin, sees_retransmits: bool) -> FinLine {
         ack_of_fin: fin.ack_of_fin,
         peer_seq: fin.peer_seq,
         retransmits: sees_retransmits.then_some(fin.retransmits),
+        retransmitted_after: sees_retransmits
+            .then(|| fin.schedule.iter().map(|after| after.as_secs_f64()).collect()),
     }
 }
 
@@ -328,7 +339,13 @@ fn unknown_story() -> StoryLine {
         segments: None,
         owner: owner(None, None),
         states: Vec::new(),
-        fin: FinLine { seq: None, ack_of_fin: None, peer_seq: None, retransmits: None },
+        fin: FinLine {
+            seq: None,
+            ack_of_fin: None,
+            peer_seq: None,
+            retransmits: None,
+            retransmitted_after: None,
+        },
         bytes: bytes(&Bytes::default()),
         reset: None,
     }

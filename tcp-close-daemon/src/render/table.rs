@@ -101,10 +101,10 @@ impl Table {
         let time_wait = ended
             .time_wait
             .map_or_else(|| NOTHING.to_owned(), |time_wait| Measure(time_wait.dwell).to_string());
-        let end = match ended.time_wait {
-            Some(time_wait) => format!("{} ({})", ended.cause.label(), time_wait.verdict.label()),
-            None => ended.cause.label().to_owned(),
-        };
+        let cause = ended.cause.label().replace('_', "-");
+        let by = ended.by.as_ref().map_or_else(String::new, |by| format!(" by {}/{}", by.comm, by.pid));
+        let verdict = ended.time_wait.map_or_else(String::new, |wait| format!(" ({})", wait.verdict.label()));
+        let end = format!("{cause}{by}{verdict}");
         self.row([
             &self.time(ended.at, anchor),
             if ended.time_wait.is_some() { "tw-ended" } else { "fw2-ended" },
@@ -118,7 +118,7 @@ impl Table {
             NOTHING,
             NOTHING,
             &time_wait,
-            &end.replace('_', "-"),
+            &end,
         ])
     }
 

@@ -8,7 +8,10 @@ use tcp_close::{
     kernel::limits,
     lifecycle::{
         Observation, Stats,
-        observation::{EndCause, Manner, MinisockEnded, Restarted, Role, Story, Then, TimeWait, Verdict},
+        observation::{
+            Absorbed, EndCause, Manner, MinisockEnded, Restarted, Role, Story, Then, TimeWait, Verdict,
+            Witness,
+        },
     },
     metrics::Metrics,
     pipeline::Losses,
@@ -19,7 +22,7 @@ use tcp_close_abi::{Counters, RecordKind};
 use crate::{
     exposition::{fresh, series},
     observations::{
-        at, began, closed, fin_wait2_story, minisock, passive_story, story, time_wait, transition,
+        at, began, closed, fin_wait2_story, inferred, minisock, passive_story, story, time_wait, transition,
         unknown_story,
     },
 };
@@ -169,12 +172,50 @@ fn a_minisock_begins() {
 #[test]
 fn a_restart_is_counted_and_a_flip_is_none() {
     check(
-        &[Observation::Restarted(Restarted { at: at(1), flipped: false })],
+        &[restarted(false, Witness::Inferred)],
         &expect![[r#"
         time_wait_restarts_total{witness="inferred"} +1
     "#]],
     );
-    check(&[Observation::Restarted(Restarted { at: at(1), flipped: true })], &expect![[""]]);
+    check(
+        &[restarted(false, Witness::Exact)],
+        &expect![[r#"
+        time_wait_restarts_total{witness="exact"} +1
+    "#]],
+    );
+    for witness in [Witness::Inferred, Witness::Exact] {
+        check(&[restarted(true, witness)], &expect![[""]]);
+    }
+}
+
+fn restarted(flipped: bool, witness: Witness) -> Observation {
+    Observation::Restarted(Restarted { at: at(1), flipped, witness })
+}
+
+/// And not again when the TIME-WAIT ends that says how many there were.
+#[test]
+fn what_a_time_wait_absorbs_is_counted_as_it_comes() {
+    check(
+        &[
+            Observation::Absorbed(Absorbed::FinAgain),
+            Observation::Absorbed(Absorbed::Stray),
+            Observation::Absorbed(Absorbed::Stray),
+        ],
+        &expect![[r#"
+            time_wait_final_acks_lost_total{witness="exact"} +1
+            time_wait_strays_total{witness="exact"} +2
+        "#]],
+    );
+    let absorbed = TimeWait { restarts: 9, final_acks_lost: Some(5), strays: Some(7), ..time_wait() };
+    let told = |time_wait| {
+        let mut metrics = fresh();
+        let before = series(&metrics);
+        metrics
+            .observe(&Observation::MinisockEnded(MinisockEnded { time_wait: Some(time_wait), ..minisock() }));
+        changes(&before, &series(&metrics))
+    };
+    assert_eq!(told(absorbed), told(time_wait()));
+    assert_eq!(told(inferred()), told(time_wait()));
 }
 
 #[test]
@@ -240,7 +281,7 @@ fn a_whole_close_is_counted_once() {
         &[
             closed(fin_wait2_story(), Some(Then::FinWait2)),
             began(TcpState::FinWait2),
-            Observation::Restarted(Restarted { at: at(1100), flipped: true }),
+            restarted(true, Witness::Exact),
             Observation::MinisockEnded(MinisockEnded { began_in: Some(TcpState::FinWait2), ..minisock() }),
         ],
         &expect![[r#"
@@ -336,16 +377,19 @@ fn the_kernel_sides_counts_are_carried_over() {
         set(&mut counters.resets_sent, 40, 1);
         counters.unreadable = 8;
         set(&mut counters.submitted, RecordKind::TimerStart as usize, 10);
+        set(&mut counters.submitted, RecordKind::Segment as usize, 11);
         set(&mut counters.lost, RecordKind::StateChange as usize, 2);
         set(&mut counters.lost, RecordKind::TimerExpire as usize, 7);
+        set(&mut counters.lost, RecordKind::Segment as usize, 1);
     });
     metrics.count(&counters, at(0));
     // Again, and nothing changes: they are totals.
     metrics.count(&counters, at(100));
     expect![[r#"
         attempts_failed_total{state="syn_sent"} +5
-        events_lost_total{cause="ring_full"} +9
+        events_lost_total{cause="ring_full"} +10
         events_lost_total{cause="unreadable"} +8
+        events_total{kind="segment"} +11
         events_total{kind="timer_start"} +10
         fin_retransmits_total{state="last_ack"} +4
         orphaned_total{state="fin_wait1"} +2

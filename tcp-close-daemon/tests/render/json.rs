@@ -7,7 +7,7 @@ use tcp_close::{
     event::{ConnectionId, Pair, TcpState},
     lifecycle::{
         Observation,
-        observation::{EndCause, MinisockEnded, ResetSeen, Story, Then, TimeWait, Transition},
+        observation::{Absorbed, EndCause, MinisockEnded, ResetSeen, Story, Then, TimeWait, Transition},
     },
     render::Json,
 };
@@ -15,15 +15,16 @@ use tcp_close::{
 use crate::{
     anchor,
     observations::{
-        address, began, closed, fin_wait2_story, minisock, passive_story, process, story, time_wait,
-        transition, unknown_story,
+        address, began, closed, fin_wait2_story, inferred, minisock, passive_story, process, story,
+        time_wait, transition, unknown_story,
     },
 };
 
 const HEAD: [&str; 8] = ["event", "time", "monotonic_ns", "netns", "family", "local", "remote", "cookie"];
 const STORY: [&str; 8] = ["role", "manner", "segments", "owner", "states", "fin", "bytes", "reset"];
-const TIME_WAIT: [&str; 14] = [
+const TIME_WAIT: [&str; 15] = [
     "cause",
+    "by",
     "seconds",
     "minisock_seconds",
     "nominal_seconds",
@@ -62,11 +63,15 @@ fn assert_parts(value: &Value) {
         assert_keys(&value[end], &[&["addr", "port"]]);
     }
     assert_keys(&value["owner"], &[&["opener", "closer", "unit", "container", "uid"]]);
-    for part in value["owner"].as_object().expect("an object").values().filter(|part| part.is_object()) {
+    let of_owner = value["owner"].as_object().expect("an object").values();
+    for part in of_owner.chain([&value["by"], &value["time_wait"]["by"]]).filter(|part| part.is_object()) {
         assert_keys(part, &[&["pid", "comm"]]);
     }
     if value.get("states").is_some() {
-        assert_keys(&value["fin"], &[&["seq", "ack_of_fin", "peer_seq", "retransmits"]]);
+        assert_keys(
+            &value["fin"],
+            &[&["seq", "ack_of_fin", "peer_seq", "retransmits", "retransmitted_after"]],
+        );
         assert_keys(&value["bytes"], &[&["sent", "received", "after_our_fin", "after_peer_fin"]]);
         for state in value["states"].as_array().expect("an array") {
             assert_keys(state, &[&["state", "seconds"]]);
@@ -81,9 +86,21 @@ fn reset(reason: Option<u32>) -> Story {
     Story { reset: Some(ResetSeen { sent: true, reason }), ..story() }
 }
 
+/// A close whose FIN was sent again at these milliseconds after it was sent first.
+fn retransmitted(milliseconds: &[u64]) -> Story {
+    let mut story = story();
+    for &after in milliseconds {
+        story.fin.schedule.push(Duration::from_millis(after));
+    }
+    story.fin.retransmits = u32::try_from(milliseconds.len()).expect("few");
+    story
+}
+
 #[test]
 fn closed_has_every_key() {
-    for story in [story(), unknown_story(), passive_story(), fin_wait2_story(), reset(Some(2)), reset(None)] {
+    let resets = [reset(Some(2)), reset(None)];
+    let stories = [story(), unknown_story(), passive_story(), fin_wait2_story(), retransmitted(&[200])];
+    for story in stories.into_iter().chain(resets) {
         for then in [Some(Then::Closed), Some(Then::FinWait2), None] {
             let value = line(&closed(story, then));
             assert_keys(&value, &[&HEAD, &STORY, &["then", "gap"]]);
@@ -95,8 +112,9 @@ fn closed_has_every_key() {
 
 #[test]
 fn time_wait_ended_has_every_key() {
-    for story in [Some(story()), None] {
-        let value = line(&Observation::MinisockEnded(MinisockEnded { story, ..minisock() }));
+    for (story, time_wait) in [(Some(story()), time_wait()), (None, inferred())] {
+        let (time_wait, by) = (Some(time_wait), story.map(|_| process(43, b"wget")));
+        let value = line(&Observation::MinisockEnded(MinisockEnded { story, time_wait, by, ..minisock() }));
         assert_keys(&value, &[&HEAD, &STORY, &["time_wait", "gap"]]);
         assert_keys(&value["time_wait"], &[&TIME_WAIT]);
         assert_parts(&value);
@@ -108,9 +126,10 @@ fn time_wait_ended_has_every_key() {
 fn fin_wait2_ended_has_every_key() {
     for story in [Some(fin_wait2_story()), None] {
         let cause = EndCause::FinWait2Timeout;
-        let ended = MinisockEnded { story, cause, time_wait: None, ..minisock() };
+        let by = story.map(|_| process(43, b"wget"));
+        let ended = MinisockEnded { story, cause, by, time_wait: None, ..minisock() };
         let value = line(&Observation::MinisockEnded(ended));
-        assert_keys(&value, &[&HEAD, &STORY, &["cause", "minisock_seconds", "gap"]]);
+        assert_keys(&value, &[&HEAD, &STORY, &["cause", "by", "minisock_seconds", "gap"]]);
         assert_parts(&value);
         assert_eq!(
             (&value["event"], &value["cause"]),
@@ -155,12 +174,57 @@ fn what_is_not_known_is_null() {
     ] {
         assert!(value[object][key].is_null(), "{object}.{key}: {}", value[object][key]);
     }
-    let value =
-        line(&Observation::MinisockEnded(MinisockEnded { story: None, peer_fin: None, ..minisock() }));
-    assert!(value["role"].is_null() && value["fin"]["retransmits"].is_null());
-    for key in ["final_ack_lost", "stray_segments", "needed_seconds"] {
-        assert!(value["time_wait"][key].is_null(), "nobody looks for {key} yet");
+    let unseen = MinisockEnded { story: None, peer_fin: None, time_wait: Some(inferred()), ..minisock() };
+    let value = line(&Observation::MinisockEnded(unseen));
+    assert!(value["role"].is_null());
+    for key in ["retransmits", "retransmitted_after"] {
+        assert!(value["fin"][key].is_null(), "{key}");
     }
+    for key in ["by", "final_ack_lost", "stray_segments", "needed_seconds"] {
+        assert!(value["time_wait"][key].is_null(), "{key}");
+    }
+    let ended = MinisockEnded { time_wait: None, ..minisock() };
+    assert!(line(&Observation::MinisockEnded(ended))["by"].is_null());
+}
+
+/// What was looked for and did not come is 0, and a list of nothing.
+#[test]
+fn what_did_not_come_is_not_null() {
+    let value = line(&Observation::MinisockEnded(minisock()));
+    assert_eq!(
+        (&value["time_wait"]["final_ack_lost"], &value["time_wait"]["stray_segments"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(value["time_wait"]["witness"], "exact");
+    assert_eq!(value["fin"]["retransmitted_after"], serde_json::json!([]));
+}
+
+#[test]
+fn what_a_time_wait_absorbed_is_told() {
+    let needed = Some(Duration::from_millis(37_400));
+    let time_wait = TimeWait { final_acks_lost: Some(3), strays: Some(2), needed, ..time_wait() };
+    let ended = MinisockEnded { time_wait: Some(time_wait), ..minisock() };
+    let value = &line(&Observation::MinisockEnded(ended))["time_wait"];
+    assert_eq!((&value["final_ack_lost"], &value["stray_segments"]), (&3.into(), &2.into()));
+    assert_eq!(value["needed_seconds"], serde_json::json!(37.4));
+}
+
+/// Who took the socket pair, or killed it.
+#[test]
+fn the_process_behind_an_end_is_told() {
+    let by = Some(process(43, b"wget"));
+    let reused = MinisockEnded { cause: EndCause::Reused, by, ..minisock() };
+    let expected = serde_json::json!({"pid": 43, "comm": "wget"});
+    assert_eq!(line(&Observation::MinisockEnded(reused))["time_wait"]["by"], expected);
+    let killed = MinisockEnded { cause: EndCause::Killed, by, time_wait: None, ..minisock() };
+    assert_eq!(line(&Observation::MinisockEnded(killed))["by"], expected);
+}
+
+#[test]
+fn the_schedule_of_a_fin_is_told() {
+    let value = line(&closed(retransmitted(&[200, 600, 1400]), None));
+    assert_eq!(value["fin"]["retransmits"], 3);
+    assert_eq!(value["fin"]["retransmitted_after"], serde_json::json!([0.2, 0.6, 1.4]));
 }
 
 #[test]
@@ -232,7 +296,12 @@ fn a_name_cannot_break_a_line() {
 #[test]
 fn what_has_no_line_has_none() {
     let json = Json::new(BTreeMap::new(), true);
-    for observation in [began(TcpState::TimeWait), Observation::ResetNotReceived] {
+    for observation in [
+        began(TcpState::TimeWait),
+        Observation::ResetNotReceived,
+        Observation::Absorbed(Absorbed::FinAgain),
+        Observation::Absorbed(Absorbed::Stray),
+    ] {
         assert_eq!(json.line(&observation, &anchor()), None);
     }
 }
@@ -243,5 +312,7 @@ fn retransmissions_that_are_not_seen_are_unknown() {
     let json = Json::new(BTreeMap::new(), false);
     let line = json.line(&closed(story(), None), &anchor()).expect("a line");
     let value: Value = serde_json::from_str(&line).expect("JSON");
-    assert_eq!(value["fin"]["retransmits"], Value::Null);
+    for key in ["retransmits", "retransmitted_after"] {
+        assert_eq!(value["fin"][key], Value::Null, "{key}");
+    }
 }

@@ -9,7 +9,9 @@ use tcp_close::{
     event::{Pair, TcpState},
     lifecycle::{
         Observation,
-        observation::{EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict},
+        observation::{
+            Absorbed, EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict,
+        },
     },
     render::Table,
 };
@@ -126,6 +128,41 @@ fn what_is_not_known_is_said() {
     );
 }
 
+/// The process that took the socket pair, or killed it.
+#[test]
+fn whoever_ends_a_minisock_is_named() {
+    let premature = TimeWait { dwell: Duration::from_millis(1), verdict: Verdict::Premature, ..time_wait() };
+    let by = |pid, name: &[u8]| Some(process(pid, name));
+    check(
+        false,
+        &[
+            Observation::MinisockEnded(MinisockEnded {
+                cause: EndCause::Reused,
+                by: by(43, b"wget"),
+                time_wait: Some(premature),
+                ..minisock()
+            }),
+            Observation::MinisockEnded(MinisockEnded {
+                cause: EndCause::Killed,
+                by: by(99, b"ss"),
+                time_wait: None,
+                ..minisock()
+            }),
+            Observation::MinisockEnded(MinisockEnded {
+                cause: EndCause::Reused,
+                by: by(7, b"a_b\x1b[2J\n"),
+                ..minisock()
+            }),
+        ],
+        &expect![[r#"
+            TIME         EVENT     ROLE    OWNER                LOCAL                 REMOTE                HOW        FIN1   FIN2   CWAIT  LACK   TW     END
+            07:01:01.470 tw-ended  active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      1.00ms reused by wget/43 (premature)
+            07:01:01.470 fw2-ended active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      -      killed by ss/99
+            07:01:01.470 tw-ended  active  curl/4242            10.0.0.1:51234        10.0.0.2:443          -          0.21ms 48.2ms -      -      60.42s reused by a_b?[2J?/7 (nominal)
+        "#]],
+    );
+}
+
 #[test]
 fn ipv6_is_cut_in_the_middle_unless_there_is_room() {
     let short = Pair { local: address("[::1]:40000"), remote: address("[2001:db8::2]:443") };
@@ -202,6 +239,8 @@ fn what_has_no_line_has_none() {
         began(TcpState::TimeWait),
         Observation::ResetNotReceived,
         Observation::FinRetransmitted(TcpState::LastAck),
+        Observation::Absorbed(Absorbed::FinAgain),
+        Observation::Absorbed(Absorbed::Stray),
     ] {
         assert_eq!(table.line(&observation, &anchor()), None);
     }

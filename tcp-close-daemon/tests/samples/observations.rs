@@ -7,8 +7,8 @@ use tcp_close::{
     lifecycle::{
         Observation,
         observation::{
-            Bytes, Closed, EndCause, Fin, Manner, MinisockBegan, MinisockEnded, Role, States, Story, Then,
-            TimeWait, Transition, Verdict, Witness,
+            Bytes, Closed, EndCause, Fin, Manner, MinisockBegan, MinisockEnded, Role, Schedule, States,
+            Story, Then, TimeWait, Transition, Verdict, Witness,
         },
     },
 };
@@ -60,7 +60,13 @@ pub(crate) fn story() -> Story {
         closer: Some(process(4242, b"curl")),
         uid: Some(1000),
         states: states(&[(TcpState::FinWait1, Some(210)), (TcpState::FinWait2, Some(48_200))]),
-        fin: Fin { seq: Some(1001), ack_of_fin: Some(1002), peer_seq: Some(5001), retransmits: 0 },
+        fin: Fin {
+            seq: Some(1001),
+            ack_of_fin: Some(1002),
+            peer_seq: Some(5001),
+            retransmits: 0,
+            schedule: Schedule::default(),
+        },
         bytes: Bytes {
             sent: Some(512),
             received: Some(2048),
@@ -113,6 +119,9 @@ pub(crate) const fn time_wait() -> TimeWait {
         nominal: NOMINAL,
         slack: SLACK,
         restarts: 0,
+        final_acks_lost: Some(0),
+        strays: Some(0),
+        needed: Some(Duration::from_secs(30)),
         witness: Witness::Exact,
         verdict: Verdict::Nominal,
     }
@@ -129,10 +138,16 @@ pub(crate) fn minisock() -> MinisockEnded {
         minisock: Some(Duration::from_millis(60_420)),
         fin_wait2: Some(Duration::from_micros(48_200)),
         cause: EndCause::Expired,
+        by: None,
         time_wait: Some(time_wait()),
         peer_fin: Some(5001),
         gap: false,
     }
+}
+
+/// A TIME-WAIT of which segments were not seen.
+pub(crate) const fn inferred() -> TimeWait {
+    TimeWait { final_acks_lost: None, strays: None, needed: None, witness: Witness::Inferred, ..time_wait() }
 }
 
 /// A minisock that began in FIN-WAIT-2, and whose full socket was there for a part of that.
