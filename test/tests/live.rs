@@ -36,6 +36,10 @@ mod observer;
 mod orderly;
 #[path = "live/program.rs"]
 mod program;
+#[path = "live/storm.rs"]
+mod storm;
+#[path = "live/time_wait.rs"]
+mod time_wait;
 
 use observer::Observer;
 

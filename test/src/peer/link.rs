@@ -1,6 +1,8 @@
 //! The peer's device and the thread that listens to it.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -14,14 +16,25 @@ use crate::breakage::give_up;
 use crate::clock::{self, Deadline};
 use crate::journal::{Journal, LoggedSegment, transcript};
 use crate::netns::Netns;
-use crate::segment::{Direction, Flags, Segment, packet};
+use crate::segment::{Direction, Segment, packet};
 use crate::tun::{MTU, Tun};
 use crate::wire::Verdict;
 
 /// The device, and what went over it.
 pub(super) struct Link {
     ether: Arc<Ether>,
+    /// By port of the peer.
+    accepted: Mutex<HashMap<u16, Accepted>>,
     listener: Option<JoinHandle<()>>,
+}
+
+/// The SYNs to a port that were given out.
+#[derive(Default)]
+struct Accepted {
+    /// Where in the log to look for the next one.
+    next: usize,
+    /// Who sent them, with their sequence numbers.
+    syns: HashSet<(SocketAddr, u32)>,
 }
 
 struct Ether {
@@ -71,7 +84,7 @@ impl Link {
             .name("peer".into())
             .spawn(move || listening.listen().expect("listen to the TUN device"))
             .context("start the thread of a peer")?;
-        Ok(Arc::new(Self { ether, listener: Some(listener) }))
+        Ok(Arc::new(Self { ether, accepted: Mutex::default(), listener: Some(listener) }))
     }
 
     /// Sends a segment; it is in the log before the kernel's answer can be.
@@ -117,23 +130,24 @@ impl Link {
         }
     }
 
-    /// Waits for a SYN to this port that no conversation has answered yet; gives back its place too.
+    /// Waits for a SYN to this port that was not given out yet; gives back its place too.
     #[track_caller]
     pub(super) fn expect_syn(&self, port: u16, timeout: Duration) -> (usize, Segment) {
-        let answers: Vec<_> = self.log().into_iter().map(|entry| entry.segment).collect();
+        let mut accepted = self.accepted.lock().expect("an accepting thread panicked");
+        let Accepted { next, syns } = accepted.entry(port).or_default();
         let syn = |segment: &Segment| {
-            let is_answer = |answer: &Segment| {
-                answer.has(Flags::SYN_ACK)
-                    && answer.destination == segment.source
-                    && answer.ack == segment.end()
-            };
             segment.direction == Direction::ClientToServer
                 && segment.is_syn()
                 && segment.destination.port() == port
-                && !answers.iter().any(is_answer)
+                // One that was sent again is no other.
+                && !syns.contains(&(segment.source, segment.seq))
         };
-        self.wait_for(0, syn, timeout)
-            .unwrap_or_else(|| self.disappointed(&format!("no SYN to port {port} within {timeout:?}")))
+        let (place, syn) = self
+            .wait_for(*next, syn, timeout)
+            .unwrap_or_else(|| self.disappointed(&format!("no SYN to port {port} within {timeout:?}")));
+        *next = place + 1;
+        syns.insert((syn.source, syn.seq));
+        (place, syn)
     }
 
     /// Ends the test with what was expected and what was there instead.

@@ -1,6 +1,7 @@
 //! The ring is full: records are lost, and said to be; counts are not.
 
 use tcp_close::{event::TcpState, lifecycle::observation::Then};
+use tcp_close_abi::RecordKind;
 use tcp_close_test::{address::Family, netns::Netns, oracle::Netstat, stream};
 
 use crate::{observer::Observer, read_to_fin};
@@ -34,7 +35,8 @@ fn counts_stay_exact_and_stories_are_marked() {
     for (from, to) in cells {
         assert_eq!(told.transitions(from, to), CONNECTIONS, "{from:?} > {to:?}");
     }
-    let records = told.counters.submitted.iter().sum::<u64>() + told.counters.lost_total();
+    let of = |kind: RecordKind| told.counters.submitted_of(kind) + told.counters.lost[kind as usize];
+    let records = of(RecordKind::StateChange) + of(RecordKind::TimerStart);
     let minisocks = Netstat::of(&netns).since(&before).get("TcpExt", "TW");
     assert_eq!(records, 6 * CONNECTIONS + u64::try_from(minisocks).expect("it grows"), "each is put or lost");
 

@@ -11,7 +11,7 @@ use tcp_close::{
     event::TcpState,
     lifecycle::{
         Limits, Observation, Stats,
-        observation::{Closed, MinisockEnded, Then},
+        observation::{Absorbed, Closed, EndCause, MinisockEnded, Then},
     },
     pipeline::{Losses, Pipeline},
     probe::{Preflight, Probe, ProbeSettings},
@@ -61,6 +61,32 @@ impl Told {
             .count()
     }
 
+    /// FINs that came again to minisocks in TIME-WAIT, and strays.
+    pub(crate) fn absorbed(&self) -> (usize, usize) {
+        let count = |wanted| {
+            self.observations
+                .iter()
+                .filter(|&observation| *observation == Observation::Absorbed(wanted))
+                .count()
+        };
+        (count(Absorbed::FinAgain), count(Absorbed::Stray))
+    }
+
+    /// Entries that the core still has: full sockets, and minisocks.
+    pub(crate) const fn left(&self) -> (usize, usize) {
+        (self.stats.sockets, self.stats.minisocks)
+    }
+
+    /// Ends of minisocks by a local connect.
+    fn reused(&self) -> usize {
+        self.minisocks_ended().iter().filter(|ended| ended.cause == EndCause::Reused).count()
+    }
+
+    /// TIME-WAITs that the kernel refused to make.
+    fn refused(&self) -> usize {
+        self.closed().iter().filter(|closed| closed.then == Some(Then::Refused)).count()
+    }
+
     /// The kernel side's count of a state change.
     pub(crate) const fn transitions(&self, from: TcpState, to: TcpState) -> u64 {
         self.counters.transitions[from as usize][to as usize]
@@ -83,13 +109,24 @@ impl Observer {
 
     /// [`Self::attach`] with a ring of this many bytes.
     pub(crate) fn attach_with_ring(namespaces: &[&Netns], ring_bytes: u32) -> Self {
-        static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
-        let preflight = PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"));
-        let settings = ProbeSettings {
-            netns: namespaces.iter().map(|netns| netns.inode()).collect(),
-            ring_bytes,
-            ..ProbeSettings::default()
-        };
+        let settings = ProbeSettings { ring_bytes, ..ProbeSettings::default() };
+        Self::attach_with(namespaces, preflight(), &settings)
+    }
+
+    /// [`Self::attach`] without a witness of segments.
+    pub(crate) fn attach_without_witness(namespaces: &[&Netns]) -> Self {
+        let settings = ProbeSettings { ring_bytes: 1 << 20, witness: false, ..ProbeSettings::default() };
+        Self::attach_with(namespaces, preflight(), &settings)
+    }
+
+    /// [`Self::attach`] with the kernel seen in another way, and settings of one's own.
+    pub(crate) fn attach_with(
+        namespaces: &[&Netns],
+        preflight: &'static Preflight,
+        settings: &ProbeSettings,
+    ) -> Self {
+        let netns = namespaces.iter().map(|netns| netns.inode()).collect();
+        let settings = ProbeSettings { netns, ..settings.clone() };
         let told = Told {
             observations: Vec::new(),
             counters: Counters::ZERO,
@@ -202,6 +239,10 @@ impl Observer {
         let ended = told.minisocks_ended().len();
         assert_eq!(began as u64, kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled"), "minisocks made");
         assert_eq!(i64::try_from(began - ended), Ok(time_waits), "minisocks alive");
+        assert_eq!(told.reused() as u64, kernel("TcpExt", "TWRecycled"), "pairs taken by connect");
+        assert_eq!(told.refused() as u64, kernel("TcpExt", "TCPTimeWaitOverflow"), "TIME-WAITs refused");
+        let unknown = told.minisocks_ended().iter().filter(|ended| ended.cause == EndCause::Unknown).count();
+        assert_eq!(unknown, 0, "every end has a cause");
         assert!(
             told.counters.fin_retransmits.iter().sum::<u64>() <= kernel("Tcp", "RetransSegs"),
             "no more FINs than segments are sent again"
@@ -212,6 +253,12 @@ impl Observer {
         assert_eq!(told.stats.unmatched + told.stats.sockets_evicted + told.stats.minisocks_evicted, 0);
         assert!(told.closed().iter().all(|closed| !closed.story.gap), "nothing is marked as a gap");
     }
+}
+
+/// The running kernel, looked at once for all tests.
+fn preflight() -> &'static Preflight {
+    static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
+    PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"))
 }
 
 impl Drop for Observer {
