@@ -1,7 +1,7 @@
 //! Drives the probes' records through decoder, sequencer and tracker, and hands out what they mean.
 //!
 //! In: the probes. Out: observations, a turn at a time. [`Pipeline::run`] is the one loop of every command that
-//! follows events, and [`Input`] is everything that can wake it.
+//! follows events, and `Input` is everything that can wake it.
 
 use std::{io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 

@@ -15,7 +15,7 @@ use crate::{
     ring,
 };
 
-/// `TCP_TIME_WAIT` (include/net/tcp_states.h, user-space ABI): the state of every minisock, whatever its substate.
+/// `TCP_TIME_WAIT` (`include/net/tcp_states.h`, user-space ABI): the state of every minisock, whatever its substate.
 const TIME_WAIT: u8 = 6;
 
 #[btf_tracepoint(function = "kfree_skb")]
