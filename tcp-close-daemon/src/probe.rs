@@ -266,12 +266,13 @@ impl Probe {
 
     /// Run times of the programs, while the kernel keeps them (`kernel.bpf_stats_enabled`).
     pub fn program_stats(&self) -> Vec<ProgramStats> {
-        program_stats::read(&self.ebpf)
+        program_stats::read(&self.ebpf, |_| true).collect()
     }
 
     /// Events lost because a program was running on that CPU already.
     pub fn skipped(&self) -> u64 {
-        self.program_stats().iter().map(ProgramStats::lost).sum()
+        let lost = program_stats::read(&self.ebpf, |program| !ladder::is_made_up_for(program));
+        lost.map(|stats| stats.recursion_misses).sum()
     }
 
     /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.

@@ -92,7 +92,7 @@ macro_rules! catalogue {
 }
 
 catalogue! {
-    transitions_total: IntCounterVec = counters("State changes of full sockets; exact even when events are lost.", &["from", "to"]);
+    transitions_total: IntCounterVec = counters("State changes of full sockets, counted in the kernel: a full ring loses none of them.", &["from", "to"]);
     orphaned_total: IntCounterVec = counters("Sockets closed by their process after they were shut down, by state.", &["state"]);
     endpoints_closed_total: IntCounterVec = counters("Ends of connections that closed; a connection within this host has two.", &["role", "manner"]);
     attempts_failed_total: IntCounterVec = counters("Connection attempts that ended without a connection, by the state they were in; these are not closes. The kernel's AttemptFails leaves out those that their own process gave up.", &["state"]);

@@ -108,6 +108,13 @@ impl Hook {
     }
 }
 
+/// Whether what this program does not take, because it is running on that CPU already, another takes in its place:
+/// see `tcp-close-ebpf/src/inet_sock_set_state.rs`.
+pub(super) fn is_made_up_for(program: &str) -> bool {
+    let steps = Hook::StateChange.ladder().iter();
+    steps.flat_map(|step| step.programs).any(|&(name, _)| name == program)
+}
+
 /// A way to attach, and the programs it takes, each with what it attaches to.
 struct Step {
     rung: Rung,

@@ -21,21 +21,13 @@ pub struct ProgramStats {
     pub recursion_misses: u64,
 }
 
-impl ProgramStats {
-    /// Events lost because the program was running on that CPU already. Programs that share a hook make up for each
-    /// other (see `tcp-close-ebpf/src/inet_sock_set_state.rs`).
-    pub fn lost(&self) -> u64 {
-        if self.program.starts_with("state_by_") { 0 } else { self.recursion_misses }
-    }
-}
-
-pub(super) fn read(ebpf: &Ebpf) -> Vec<ProgramStats> {
-    let stats = ebpf.programs().filter_map(|(name, program)| {
+/// Of the programs that are wanted, by name: each is a file to be read.
+pub(super) fn read(ebpf: &Ebpf, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = ProgramStats> {
+    ebpf.programs().filter(move |(name, _)| wanted(name)).filter_map(|(name, program)| {
         let fd = program.fd().ok()?.as_fd().as_raw_fd();
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
         Some(parse(name, &info))
-    });
-    stats.collect()
+    })
 }
 
 fn parse(name: &str, info: &str) -> ProgramStats {
