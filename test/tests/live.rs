@@ -22,6 +22,10 @@ use tcp_close_test::{
 
 #[path = "live/aborts.rs"]
 mod aborts;
+#[path = "live/bench.rs"]
+mod bench;
+#[path = "live/end_causes.rs"]
+mod end_causes;
 #[path = "live/families.rs"]
 mod families;
 #[path = "live/full_ring.rs"]

@@ -11,7 +11,7 @@ use rustix::net::sockopt;
 use tcp_close::lifecycle::observation::{EndCause, Manner, Then};
 use tcp_close_test::{address::Family, oracle, peer::Conversation, stream};
 
-use crate::time_wait::Bench;
+use crate::bench::Bench;
 
 const CONNECTIONS: u32 = 5000;
 
