@@ -109,7 +109,9 @@ impl Decoder {
                     seq: record.seq,
                     end_seq: record.end_seq,
                     fin: record.tcp_flags & 1 != 0,
+                    syn: record.tcp_flags & 2 != 0,
                     rst: record.tcp_flags & 4 != 0,
+                    ack: record.tcp_flags & 16 != 0,
                 };
                 EventKind::Segment(self.timer(record.timer)?, segment)
             }

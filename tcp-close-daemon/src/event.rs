@@ -334,6 +334,7 @@ pub struct MinisockTimer {
 
 /// A segment that a minisock has dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a TCP header")]
 pub struct Segment {
     /// Sequence number.
     pub seq: u32,
@@ -341,8 +342,20 @@ pub struct Segment {
     pub end_seq: u32,
     /// It carries FIN.
     pub fin: bool,
+    /// It carries SYN.
+    pub syn: bool,
     /// It carries RST.
     pub rst: bool,
+    /// It carries ACK.
+    pub ack: bool,
+}
+
+impl Segment {
+    /// Whether a minisock in TIME-WAIT that gets it waits anew, as far as its flags tell
+    /// (`tcp_timewait_state_process`). One without ACK, such as a SYN, does so too if its timestamp is too old.
+    pub const fn restarts(&self) -> bool {
+        self.ack && !self.rst
+    }
 }
 
 /// A minisock's timer is cancelled.

@@ -248,22 +248,22 @@ fn timers_in_full() {
         process: Process { pid: 43, comm: Comm::from_bytes(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0") },
     };
     assert_eq!(kind_of(cancel_record(&[]).as_bytes()), EventKind::TimerCancelled(expected, cancel));
-    let segment = Segment { seq: 499, end_seq: 501, fin: false, rst: false };
-    assert_eq!(kind_of(segment_record(0).as_bytes()), EventKind::Segment(expected, segment));
+    let segment = Segment { seq: 499, end_seq: 501, fin: false, syn: false, rst: false, ack: true };
+    assert_eq!(kind_of(segment_record(16).as_bytes()), EventKind::Segment(expected, segment));
 }
 
 #[test]
 fn flags_of_a_segment() {
     let flags = |tcp_flags| match kind_of(segment_record(tcp_flags).as_bytes()) {
-        EventKind::Segment(_, Segment { fin, rst, .. }) => (fin, rst),
+        EventKind::Segment(_, Segment { fin, syn, rst, ack, .. }) => [fin, syn, rst, ack],
         other => panic!("{other:?}"),
     };
     let (fin, syn, rst, psh, ack) = (1, 2, 4, 8, 16);
-    assert_eq!(flags(0), (false, false));
-    assert_eq!(flags(fin | ack), (true, false));
-    assert_eq!(flags(rst), (false, true));
-    assert_eq!(flags(syn | psh | ack), (false, false));
-    assert_eq!(flags(u32::MAX), (true, true));
+    assert_eq!(flags(0), [false; 4]);
+    assert_eq!(flags(fin | ack), [true, false, false, true]);
+    assert_eq!(flags(rst), [false, false, true, false]);
+    assert_eq!(flags(syn | psh), [false, true, false, false]);
+    assert_eq!(flags(u32::MAX), [true; 4]);
 }
 
 /// The end of the bucket is told at a start, by some kernels.

@@ -63,7 +63,11 @@ pub(super) struct Minisock {
 struct AbsorbedSegments {
     fins_again: u32,
     strays: u32,
-    /// A start of the timer showed the flip; the segment that made it, the peer's first FIN, comes next.
+    /// A restart was told by the timer; the segment that made it comes next.
+    restart_is_told: bool,
+    /// The flip was told; the segment that made it, the peer's first FIN, comes next.
+    flip_is_told: bool,
+    /// The peer's first FIN comes next.
     first_fin_due: bool,
     /// When the peer's FIN came for the last time.
     last_fin: Option<Monotonic>,
@@ -80,15 +84,14 @@ pub(super) struct Cancelled {
 impl Minisock {
     /// Its timer has started for the first time. From here on every segment it deals with is seen, or none is.
     pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
-        let mut minisock = Self::seen_late(id, timer);
-        minisock.absorbed = sees_segments.then(AbsorbedSegments::default);
+        let mut minisock = Self::seen_late(id, timer, sees_segments);
         minisock.began = Some((at, timer.substate));
         minisock.started(at, timer);
         minisock
     }
 
     /// It was there before we looked.
-    pub(super) const fn seen_late(id: ConnectionId, timer: &MinisockTimer) -> Self {
+    pub(super) fn seen_late(id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
         Self {
             id,
             pair: timer.pair,
@@ -102,7 +105,7 @@ impl Minisock {
             fires_at: None,
             wait: None,
             restarts: 0,
-            absorbed: None,
+            absorbed: sees_segments.then(AbsorbedSegments::default),
             cancelled: None,
             story: None,
             gap: false,
@@ -130,8 +133,11 @@ impl Minisock {
         if !flipped {
             self.entered = entered;
             self.restarts = self.restarts.saturating_add(1);
-        } else if let Some(absorbed) = &mut self.absorbed {
-            absorbed.first_fin_due = true;
+        }
+        if let Some(absorbed) = &mut self.absorbed {
+            absorbed.restart_is_told |= !flipped;
+            absorbed.flip_is_told |= flipped;
+            absorbed.first_fin_due |= flipped;
         }
         self.cancelled = None;
         Restarted { at, flipped, witness: self.witness() }
@@ -146,41 +152,55 @@ impl Minisock {
         segment: &Segment,
         usual: Wait,
     ) -> (Option<Restarted>, Option<Absorbed>) {
-        let was_in = self.substate;
-        let restarts_before = self.restarts;
-        self.look(at, timer, usual);
-        let flipped = was_in == TcpState::FinWait2 && timer.substate == TcpState::TimeWait;
-        let started = flipped || self.restarts > restarts_before;
-        let restarted = started.then(|| self.started_by(at, timer, segment, flipped, usual));
-        if was_in != TcpState::TimeWait && !flipped {
-            return (restarted, None);
+        if timer.substate == TcpState::FinWait2 {
+            return (None, None);
         }
+        let flipped = self.substate == TcpState::FinWait2;
+        let started = self.has_started(at, timer, segment, usual);
+        let restarted = started.then(|| Restarted {
+            at: self.last_start.unwrap_or(at),
+            flipped,
+            witness: self.witness(),
+        });
         (restarted, self.absorb(at, segment, flipped))
     }
 
-    /// Its timer was started, and a segment is what shows it. That segment did it, at a time better known than the
-    /// timer's ticks tell, unless the timer says that it was long before: then the segment that did it was lost.
-    fn started_by(
-        &mut self,
-        at: Monotonic,
-        timer: &MinisockTimer,
-        segment: &Segment,
-        flipped: bool,
-        usual: Wait,
-    ) -> Restarted {
+    /// Whether a start of the timer shows by this segment alone: the flip, or a restart.
+    fn has_started(&mut self, at: Monotonic, timer: &MinisockTimer, segment: &Segment, usual: Wait) -> bool {
         let by_timer = self.last_start_by_timer(at, timer, usual);
-        let start = if segment.fin || at.since(by_timer) <= TWO_TICKS { at } else { by_timer };
-        self.last_start = Some(start);
-        if flipped {
+        let now = at.since(by_timer) <= TWO_TICKS;
+        if self.substate == TcpState::FinWait2 {
+            // The peer's FIN made the flip, at a time better known than the timer's ticks tell. Where another segment
+            // shows it, the timer tells when it was, unless that is now.
+            let entered = if segment.fin || now { at } else { by_timer };
             self.substate = TcpState::TimeWait;
-            self.entered = Some(start);
+            self.entered = Some(entered);
+            self.last_start = Some(entered);
             self.nominal_end = Some(nominal_end(at, timer));
+            // If it is another segment's start that is told here, the FIN's is told with the FIN.
+            self.absorbed.get_or_insert_default().flip_is_told = !(segment.fin || now && segment.restarts());
+            return true;
         }
-        Restarted { at: start, flipped, witness: self.witness() }
+        let seen = self.absorbed.get_or_insert_default();
+        let is_told = segment.fin && std::mem::take(&mut seen.flip_is_told)
+            || !segment.rst && std::mem::take(&mut seen.restart_is_told);
+        if is_told {
+            return false;
+        }
+        if segment.restarts() && now {
+            self.last_start = Some(at);
+            self.nominal_end = Some(nominal_end(at, timer));
+            self.restarts = self.restarts.saturating_add(1);
+            return true;
+        }
+        let before = self.restarts;
+        self.look(at, timer, usual);
+        self.restarts > before
     }
 
     /// What a segment is to a minisock in TIME-WAIT; the peer's first FIN is none of its strays.
     fn absorb(&mut self, at: Monotonic, segment: &Segment, flipped: bool) -> Option<Absorbed> {
+        let entered = self.entered;
         let seen = self.absorbed.get_or_insert_default();
         if !segment.fin {
             // Another CPU deals with the FIN that made the flip, or it was lost.
@@ -188,11 +208,11 @@ impl Minisock {
             seen.strays = seen.strays.saturating_add(1);
             return Some(Absorbed::Stray);
         }
-        seen.last_fin = Some(at);
-        let first = flipped || std::mem::take(&mut seen.first_fin_due);
-        if first {
+        if flipped || std::mem::take(&mut seen.first_fin_due) {
+            seen.last_fin = entered;
             return None;
         }
+        seen.last_fin = Some(at);
         seen.fins_again = seen.fins_again.saturating_add(1);
         Some(Absorbed::FinAgain)
     }

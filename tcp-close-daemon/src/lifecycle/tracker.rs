@@ -381,7 +381,7 @@ impl Tracker {
         if known == Some(false) {
             self.end(address, None, EndCause::Unknown, None, out);
         }
-        let mut minisock = Minisock::seen_late(event.id, timer);
+        let mut minisock = Minisock::seen_late(event.id, timer, self.sees.segments);
         // Its beginning was lost, but not its full socket: they have the cookie in common.
         if let Some(close) = self.sockets.get_mut(&event.id).filter(|close| close.minisock().is_none()) {
             minisock.replaces(event.id, close.fin_wait2_since());

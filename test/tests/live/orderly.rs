@@ -53,7 +53,7 @@ fn orderly_on_both_ends(lab: &Lab, first: Direction, active: &Closed, passive: &
     assert_eq!(passive.story.fin.ack_of_fin, Some(answer_seq.wrapping_add(1)));
     for closed in [active, passive] {
         let closer = closed.story.closer.expect("a process sent the FIN");
-        assert_eq!(closer.pid, std::process::id());
+        assert_eq!(closer.pid, std::process::id(), "{closer:?} sent the FIN");
     }
 }
 

@@ -365,9 +365,9 @@ impl Writer {
             if plan.stamps {
                 self.stamp = entered;
             }
-            let last_fin = self.segment(true, false);
+            self.segment(true, false, true);
             let stamped = plan.stamps && !leaves_trace;
-            time_wait = Some(Passing { last_fin, stamped, ..Passing::begun(entered) });
+            time_wait = Some(Passing { stamped, ..Passing::begun(entered) });
         }
         if let Some(time_wait) = &mut time_wait {
             for (&arrival, pause) in plan.arrivals.iter().zip(pauses.by_ref()) {
@@ -402,24 +402,24 @@ impl Writer {
         }
         match arrival {
             Arrival::Fin { .. } => {
-                time_wait.last_fin = self.segment(true, false);
+                time_wait.last_fin = self.segment(true, false, true);
                 time_wait.fins_again += 1;
             }
             Arrival::Ack { .. } => {
-                self.segment(false, false);
+                self.segment(false, false, true);
                 time_wait.strays += 1;
             }
             Arrival::Ignored { rst } => {
-                self.segment(false, rst);
+                self.segment(false, rst, false);
                 time_wait.strays += 1;
             }
         }
     }
 
     /// The minisock has dealt with a segment; when that was.
-    fn segment(&mut self, fin: bool, rst: bool) -> u64 {
+    fn segment(&mut self, fin: bool, rst: bool, ack: bool) -> u64 {
         let at = self.now;
-        let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, rst };
+        let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, syn: false, rst, ack };
         self.see(EventKind::Segment(self.timer(), segment));
         at
     }
@@ -492,7 +492,7 @@ impl Writer {
         }
         if site == CancelSite::Reset {
             // The segment that ended it: told already.
-            self.segment(false, true);
+            self.segment(false, true, false);
         }
         (ended, cause, by)
     }

@@ -85,11 +85,13 @@ fn timer() -> impl Strategy<Value = MinisockTimer> {
 }
 
 fn segment() -> impl Strategy<Value = Segment> {
-    (any::<[u32; 2]>(), any::<[bool; 2]>()).prop_map(|([seq, end_seq], [fin, rst])| Segment {
+    (any::<[u32; 2]>(), any::<[bool; 4]>()).prop_map(|([seq, end_seq], [fin, syn, rst, ack])| Segment {
         seq,
         end_seq,
         fin,
+        syn,
         rst,
+        ack,
     })
 }
 
