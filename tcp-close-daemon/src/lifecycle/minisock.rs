@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::{
     event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
-    lifecycle::observation::{
-        Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
+    lifecycle::{
+        observation::{
+            Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
+        },
+        tracker::Sees,
     },
 };
 
@@ -26,6 +29,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What is known so far of a minisock.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that is known or not")]
 pub(super) struct Minisock {
     /// The connection; that of the full socket, once it is known, for one that began without a cookie.
     id: ConnectionId,
@@ -50,8 +54,12 @@ pub(super) struct Minisock {
     wait: Option<Wait>,
     /// Restarts that are known of.
     restarts: u32,
+    /// No start of its timer goes unseen.
+    sees_starts: bool,
     /// Segments that came in TIME-WAIT, if segments are seen.
     absorbed: Option<AbsorbedSegments>,
+    /// A SYN came last, which may be about to take the socket pair.
+    syn_is_due: bool,
     /// Its timer was cancelled, and what for is not known yet.
     cancelled: Option<Cancelled>,
     story: Option<Story>,
@@ -82,20 +90,20 @@ pub(super) struct Cancelled {
 }
 
 impl Minisock {
-    /// Its timer has started for the first time. From here on every segment it deals with is seen, or none is.
-    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
-        let mut minisock = Self::seen_late(id, timer, sees_segments);
+    /// Its timer has started for the first time. From here on all of what is seen at all is seen.
+    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees: Sees) -> Self {
+        let mut minisock = Self::seen_late(id, timer, sees);
         minisock.began = Some((at, timer.substate));
         minisock.started(at, timer);
         minisock
     }
 
     /// It was there before we looked.
-    pub(super) fn seen_late(id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
+    pub(super) fn seen_late(id: ConnectionId, timer: &MinisockTimer, sees: Sees) -> Self {
         Self {
             id,
             pair: timer.pair,
-            nameless: id.cookie == 0,
+            nameless: id.socket == 0,
             began: None,
             substate: timer.substate,
             fin_wait2_since: None,
@@ -105,7 +113,9 @@ impl Minisock {
             fires_at: None,
             wait: None,
             restarts: 0,
-            absorbed: sees_segments.then(AbsorbedSegments::default),
+            sees_starts: sees.starts || sees.segments,
+            absorbed: sees.segments.then(AbsorbedSegments::default),
+            syn_is_due: false,
             cancelled: None,
             story: None,
             gap: false,
@@ -114,8 +124,8 @@ impl Minisock {
 
     /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
     pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
-        let same_cookie = self.nameless || self.id.cookie == id.cookie;
-        same_cookie && self.id.netns == id.netns && self.pair == timer.pair
+        let same_socket = self.nameless || self.id.socket == id.socket;
+        same_socket && self.id.netns == id.netns && self.pair == timer.pair
     }
 
     /// Whether a timer that starts at its address is its own, started again. FIN-WAIT-2 is never restarted.
@@ -155,6 +165,7 @@ impl Minisock {
         if timer.substate == TcpState::FinWait2 {
             return (None, None);
         }
+        self.syn_is_due = segment.syn && !segment.ack;
         let flipped = self.substate == TcpState::FinWait2;
         let started = self.has_started(at, timer, segment, usual);
         let restarted = started.then(|| Restarted {
@@ -202,6 +213,9 @@ impl Minisock {
     fn absorb(&mut self, at: Monotonic, segment: &Segment, flipped: bool) -> Option<Absorbed> {
         let entered = self.entered;
         let seen = self.absorbed.get_or_insert_default();
+        if self.syn_is_due {
+            return None;
+        }
         if !segment.fin {
             // Another CPU deals with the FIN that made the flip, or it was lost.
             seen.first_fin_due |= flipped;
@@ -217,13 +231,18 @@ impl Minisock {
         Some(Absorbed::FinAgain)
     }
 
-    /// Whether every start of its timer, and every segment, has been seen.
+    /// A SYN that came last has not ended it, so it was a stray.
+    pub(super) fn syn_was_absorbed(&mut self) -> Option<Absorbed> {
+        std::mem::take(&mut self.syn_is_due).then(|| {
+            let seen = self.absorbed.get_or_insert_default();
+            seen.strays = seen.strays.saturating_add(1);
+            Absorbed::Stray
+        })
+    }
+
+    /// Whether every start of its timer has been seen.
     const fn witness(&self) -> Witness {
-        if self.absorbed.is_some() && self.began.is_some() && !self.gap {
-            Witness::Exact
-        } else {
-            Witness::Inferred
-        }
+        if self.sees_starts && self.began.is_some() && !self.gap { Witness::Exact } else { Witness::Inferred }
     }
 
     fn started(&mut self, at: Monotonic, timer: &MinisockTimer) {

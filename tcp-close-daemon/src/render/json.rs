@@ -288,7 +288,7 @@ fn head(event: &'static str, at: Monotonic, id: ConnectionId, pair: &Pair, ancho
         family: if pair.remote.is_ipv4() { "ipv4" } else { "ipv6" },
         local: address(pair.local),
         remote: address(pair.remote),
-        cookie: Some(id.cookie).filter(|&cookie| cookie != 0),
+        cookie: id.cookie(),
     }
 }
 

@@ -256,6 +256,6 @@ fn loopback_has_two_ends_in_one_namespace() {
     drop(server);
     let (active, passive) = by_role(&observer.closed(2));
     assert_eq!(active.story.pair.local, passive.story.pair.remote);
-    assert_ne!(active.story.id.cookie, passive.story.id.cookie);
+    assert_ne!(active.story.id, passive.story.id);
     observer.agrees_with_the_kernel(&[&netns]);
 }

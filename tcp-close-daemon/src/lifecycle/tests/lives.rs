@@ -214,7 +214,7 @@ impl Writer {
     fn new(number: u16, plan: &Plan) -> Self {
         let address = |last| Ipv4Addr::new(10, 0, 0, last);
         Self {
-            id: ConnectionId { netns: 1, cookie: u64::from(number) + 1 },
+            id: ConnectionId { netns: 1, socket: u64::from(number) + 1 },
             pair: Pair { local: (address(1), 1000 + number).into(), remote: (address(2), 80).into() },
             // Long after boot, so that a minisock may be older than what was seen.
             now: 1000 * SECOND + plan.begins / MICROSECOND * MICROSECOND + u64::from(number),
@@ -442,7 +442,7 @@ impl Writer {
         let (substate, nominal_end) = self.timer;
         MinisockTimer {
             pair: self.pair,
-            minisock: 0xf000 + self.id.cookie * 0x100,
+            minisock: 0xf000 + self.id.socket * 0x100,
             substate,
             remaining: nominal_end.cast_signed() - self.now.cast_signed(),
             slack: WAIT.slack,

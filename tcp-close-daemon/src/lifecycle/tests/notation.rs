@@ -57,10 +57,10 @@ pub(super) const WAIT: Wait = Wait { nominal: Duration::from_secs(60), slack: Du
 pub(super) const LIMITS: Limits = Limits { sockets: 1000, minisocks: 1000 };
 
 /// What is seen before Linux 6.12: no segments.
-pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, segments: false };
+pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, starts: false, segments: false };
 
 /// Everything is seen.
-pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, segments: true };
+pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, starts: false, segments: true };
 
 /// A tracker that sees no segments.
 pub(super) fn tracker() -> Tracker {
@@ -195,7 +195,7 @@ impl Script {
         }
         let cookie = arguments.get("cookie").map_or(number, decimal);
         let at = Monotonic::from_nanos(at.unsigned_abs());
-        Some(Line::Event(Event { at, id: ConnectionId { netns: 1, cookie }, kind }))
+        Some(Line::Event(Event { at, id: ConnectionId { netns: 1, socket: cookie }, kind }))
     }
 
     /// The cookie of a name, counted from 1.
@@ -394,7 +394,7 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn name(&self, id: ConnectionId) -> &str {
-        let index = usize::try_from(id.cookie).ok().and_then(|cookie| cookie.checked_sub(1));
+        let index = usize::try_from(id.socket).ok().and_then(|cookie| cookie.checked_sub(1));
         index.and_then(|index| self.names.get(index)).map_or("?", String::as_str)
     }
 }
