@@ -13,42 +13,39 @@
 //! * `state_by_softirq` takes the others: those of softirqs, and of the few places that disable them. No softirq
 //!   interrupts those. It can be missing only where the softirq interrupted this very program, while that turned
 //!   away a change of the first kind,
-//! * and then `state_by_softirq_again` takes its place. What the one has taken, it marks for the other.
+//! * and then `state_by_softirq_again` is there, its twin. What the one has taken, it marks for the other.
 //!
 //! [`tcp_set_state`](crate::tcp_set_state) does the same for trampolines, which have the same rule.
 
 use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
-    kernel::{Memory as _, Typed},
+    kernel::Typed,
     socket::TcpSocket,
-    state_change::{Change, is_owned, take},
+    state_change::{Change, Twin, is_owned, take},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_by_owner(ctx: BtfTracePointContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_owner(&ctx, sk, change(&ctx));
+    by_owner(&ctx, Typed::new(ctx.arg(0)), change(&ctx));
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_by_softirq(ctx: BtfTracePointContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_softirq(&ctx, sk, change(&ctx));
+    by_softirq(&ctx, Typed::new(ctx.arg(0)), change(&ctx), Twin::One);
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_by_softirq_again(ctx: BtfTracePointContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_softirq_again(&ctx, sk, change(&ctx));
+    by_softirq(&ctx, Typed::new(ctx.arg(0)), change(&ctx), Twin::Other);
     0
 }
 
 #[inline(always)]
 fn change(ctx: &BtfTracePointContext) -> Change {
-    Change { sk: Typed::new(ctx.arg(0)).address(), old: ctx.arg(1), new: ctx.arg(2) }
+    Change { sk: ctx.arg(0), old: ctx.arg(1), new: ctx.arg(2) }
 }
 
 #[inline(always)]
@@ -61,19 +58,9 @@ pub(crate) fn by_owner<C: EbpfContext>(ctx: &C, sk: Typed, change: Change) {
 }
 
 #[inline(always)]
-pub(crate) fn by_softirq<C: EbpfContext>(ctx: &C, sk: Typed, change: Change) {
-    if is_owned(sk) == Ok(false) {
-        change.mark_taken();
-        if let Some(socket) = TcpSocket::watched(sk) {
-            take(ctx, &socket, change, false);
-        }
-    }
-}
-
-#[inline(always)]
-pub(crate) fn by_softirq_again<C: EbpfContext>(ctx: &C, sk: Typed, change: Change) {
+pub(crate) fn by_softirq<C: EbpfContext>(ctx: &C, sk: Typed, change: Change, twin: Twin) {
     if is_owned(sk) == Ok(false)
-        && !change.was_taken()
+        && change.is_for(twin)
         && let Some(socket) = TcpSocket::watched(sk)
     {
         take(ctx, &socket, change, false);

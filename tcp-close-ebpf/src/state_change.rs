@@ -19,10 +19,17 @@ use crate::{
 /// The change that was taken last on this CPU of a socket that no process holds; one entry, since softirqs do not
 /// interrupt each other.
 #[map]
-static TAKEN: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
+static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
+
+#[derive(PartialEq, Eq)]
+struct Taken {
+    change: Change,
+    by: Twin,
+}
 
 /// A change of state, told from any other on the same CPU.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Change {
     /// Address of the socket.
     pub(crate) sk: u64,
@@ -32,27 +39,30 @@ pub(crate) struct Change {
     pub(crate) new: u32,
 }
 
-impl Change {
-    /// Leaves a mark that this one is taken, for [`Self::was_taken`].
-    #[inline(always)]
-    pub(crate) fn mark_taken(self) {
-        if let Some(taken) = TAKEN.get_ptr_mut(0) {
-            // SAFETY: the map's only entry, of this CPU alone.
-            unsafe { *taken = self };
-        }
-    }
+/// One of two programs on the same hook, which make up for each other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u64)]
+pub(crate) enum Twin {
+    One = 1,
+    Other = 2,
+}
 
-    /// Whether it is marked as taken; the mark is gone then.
+impl Change {
+    /// Whether this program is to take the change, because the other has not. They may run in either order.
     #[inline(always)]
-    pub(crate) fn was_taken(self) -> bool {
+    pub(crate) fn is_for(self, twin: Twin) -> bool {
         let Some(taken) = TAKEN.get_ptr_mut(0) else {
-            return true;
+            return false;
         };
         // SAFETY: the map's only entry, of this CPU alone.
         let taken = unsafe { &mut *taken };
-        let was_taken = *taken == self;
-        taken.sk = 0;
-        was_taken
+        let is_taken = taken.change == self && taken.by as u64 != twin as u64;
+        if is_taken {
+            taken.change.sk = 0;
+        } else {
+            *taken = Taken { change: self, by: twin };
+        }
+        !is_taken
     }
 }
 

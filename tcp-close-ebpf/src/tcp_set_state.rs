@@ -14,10 +14,10 @@ use aya_log_ebpf::warn;
 
 use crate::{
     counters,
-    inet_sock_set_state::{by_owner, by_softirq, by_softirq_again},
+    inet_sock_set_state::{by_owner, by_softirq},
     kernel::{LAYOUT, Memory as _, Typed, Untyped},
     socket::TcpSocket,
-    state_change::{Change, is_owned, take},
+    state_change::{Change, Twin, is_owned, take},
 };
 
 #[fentry(function = "tcp_set_state")]
@@ -30,14 +30,14 @@ fn fentry_tcp_set_state_by_owner(ctx: FEntryContext) -> i32 {
 #[fentry(function = "tcp_set_state")]
 fn fentry_tcp_set_state_by_softirq(ctx: FEntryContext) -> i32 {
     let sk = Typed::new(ctx.arg(0));
-    by_softirq(&ctx, sk, change(&ctx, sk));
+    by_softirq(&ctx, sk, change(&ctx, sk), Twin::One);
     0
 }
 
 #[fentry(function = "tcp_set_state")]
 fn fentry_tcp_set_state_by_softirq_again(ctx: FEntryContext) -> i32 {
     let sk = Typed::new(ctx.arg(0));
-    by_softirq_again(&ctx, sk, change(&ctx, sk));
+    by_softirq(&ctx, sk, change(&ctx, sk), Twin::Other);
     0
 }
 
