@@ -10,11 +10,16 @@ use crate::{
         ResetSent, Segment, StateChange, TcpState,
     },
     lifecycle::{
+        census::Census,
         close::Close,
         minisock::{Cancelled, Minisock, Wait, cause_of},
         observation::{EndCause, MinisockBegan, Observation, Transition},
+        roster::Roster,
     },
 };
+
+#[cfg(test)]
+use crate::lifecycle::roster::Stand;
 
 /// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
 /// or softirq. A process may be preempted between the two, so they get far more time than that takes.
@@ -78,6 +83,8 @@ pub struct Tracker {
     sockets_in: [usize; TcpState::ALL.len() + 1],
     /// By the minisock's kernel address, which is unique while it lives.
     minisocks: LruCache<u64, Minisock>,
+    /// Where everything in the two tables stands.
+    roster: Roster,
     /// Sockets that entered CLOSE, in that order, until everything about it has come in.
     settling: VecDeque<(Monotonic, ConnectionId)>,
     /// Minisocks whose timer was cancelled, in that order, until it shows what for.
@@ -102,6 +109,7 @@ impl Tracker {
             sockets: LruCache::unbounded(),
             sockets_in: [0; TcpState::ALL.len() + 1],
             minisocks: LruCache::unbounded(),
+            roster: Roster::default(),
             settling: VecDeque::new(),
             cancelled: VecDeque::new(),
             unclaimed: LruCache::new(EARLY),
@@ -119,6 +127,17 @@ impl Tracker {
     /// Full sockets now in a closing state.
     pub fn sockets_in(&self, state: TcpState) -> usize {
         self.sockets_in.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// The sockets that close now, as the events tell it.
+    pub fn census(&self, now: Monotonic) -> Census {
+        Census::of(self.roster.stands(), now, None)
+    }
+
+    /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `still_in_fin_wait2`
+    /// tells whether it is in FIN-WAIT-2.
+    pub fn census_with(&self, now: Monotonic, still_in_fin_wait2: impl Fn(ConnectionId) -> bool) -> Census {
+        Census::of(self.roster.stands(), now, Some(&still_in_fin_wait2))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -177,6 +196,7 @@ impl Tracker {
         for (_, minisock) in &mut self.minisocks {
             minisock.mark_gap();
         }
+        self.roster.gap();
     }
 
     fn state_change(&mut self, event: &Event, change: &StateChange, out: &mut Vec<Observation>) {
@@ -215,13 +235,18 @@ impl Tracker {
             close.mark_gap();
         }
         let (ended, state_now) = (close.ended().is_some(), close.closing_state());
+        self.roster.socket(id, Some(close));
+        if let Some((address, _)) = claimed {
+            self.note_minisock(address);
+        }
         self.count_state(state_before, state_now);
         if ended {
             self.settling.push_back((at, id));
         }
         if self.sockets.len() > self.limits.sockets
-            && let Some((_, evicted)) = self.sockets.pop_lru()
+            && let Some((evicted_id, evicted)) = self.sockets.pop_lru()
         {
+            self.roster.socket(evicted_id, None);
             self.count_state(evicted.closing_state(), None);
             self.stats.sockets_evicted += 1;
         }
@@ -285,6 +310,7 @@ impl Tracker {
         if let Some(minisock) = self.minisocks.get_mut(&address) {
             if minisock.is_restarted_by(id, timer) {
                 out.push(Observation::Restarted(minisock.restarted(at, timer)));
+                self.note_minisock(address);
                 self.learn_wait(address);
                 return;
             }
@@ -298,6 +324,7 @@ impl Tracker {
         if let Some(close) = self.sockets.get_mut(&id) {
             minisock.replaces(id, close.fin_wait2_since());
             close.replaced_by(address, timer.substate);
+            self.roster.socket(id, Some(close));
         } else if self.unclaimed.push((id.netns, timer.pair), (at, address)).is_some() {
             self.stats.unmatched += 1;
         }
@@ -333,6 +360,7 @@ impl Tracker {
                 if let Some(minisock) = self.minisocks.get_mut(&address) {
                     minisock.cancel(Cancelled { at: event.at, timer: *timer, site }, self.wait);
                     self.cancelled.push_back((event.at, address));
+                    self.note_minisock(address);
                 }
             }
             cause => {
@@ -358,6 +386,7 @@ impl Tracker {
             let (restarted, absorbed) = minisock.segment(event.at, timer, segment, usual);
             out.extend(restarted.map(Observation::Restarted));
             out.extend(absorbed.map(Observation::Absorbed));
+            self.note_minisock(timer.minisock);
         }
     }
 
@@ -388,16 +417,25 @@ impl Tracker {
             minisock.mark_gap();
             close.replaced_by(address, timer.substate);
             close.mark_gap();
+            self.roster.socket(event.id, Some(close));
         }
         self.keep(address, minisock);
     }
 
     fn keep(&mut self, address: u64, minisock: Minisock) {
         self.minisocks.put(address, minisock);
-        if self.minisocks.len() > self.limits.minisocks {
-            self.minisocks.pop_lru();
+        self.note_minisock(address);
+        if self.minisocks.len() > self.limits.minisocks
+            && let Some((evicted, _)) = self.minisocks.pop_lru()
+        {
+            self.note_minisock(evicted);
             self.stats.minisocks_evicted += 1;
         }
+    }
+
+    /// Brings the roster up to date with a minisock that has changed, or is gone.
+    fn note_minisock(&mut self, address: u64) {
+        self.roster.minisock(address, self.minisocks.peek(&address), self.sees.segments);
     }
 
     /// A minisock is over. `seen` is its timer at the end, if that was seen; if not, its last cancellation may do.
@@ -423,6 +461,7 @@ impl Tracker {
         let Some(minisock) = self.minisocks.pop(&address) else {
             return;
         };
+        self.note_minisock(address);
         // A timer that was cancelled to be restarted did not end there.
         let cancelled = minisock.cancelled().filter(|cancelled| cancelled.site != CancelSite::Restart);
         let seen = seen.or_else(|| cancelled.as_ref().map(|cancelled| (cancelled.at, &cancelled.timer)));
@@ -460,6 +499,7 @@ impl Tracker {
             return;
         };
         self.count_state(close.closing_state(), None);
+        self.roster.socket(id, None);
         self.stats.unmatched += 1;
         close.mark_gap();
         if let Some(minisock) = self.minisock_of(id, &close) {
@@ -481,6 +521,7 @@ impl Tracker {
             Some(CancelSite::Restart) => {
                 minisock.start_was_lost();
                 self.stats.unmatched += 1;
+                self.note_minisock(address);
             }
             Some(_) => self.end(address, None, EndCause::Unknown, None, out),
             None => {}
@@ -491,6 +532,17 @@ impl Tracker {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.settling.len(), self.cancelled.len())
+    }
+
+    /// [`Self::census`] from the entries themselves, which is slow.
+    #[cfg(test)]
+    pub(super) fn census_one_by_one(&self, now: Monotonic) -> Census {
+        let sockets = self.sockets.iter().filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?)));
+        let minisocks = self
+            .minisocks
+            .iter()
+            .map(|(_, minisock)| (minisock.id(), Stand::of_minisock(minisock, self.sees.segments)));
+        Census::of(sockets.chain(minisocks), now, None)
     }
 
     /// Full sockets that close and have not ended, counted one by one.
