@@ -17,4 +17,5 @@ pub mod probe;
 pub mod render;
 pub mod settings;
 pub mod shutdown;
+pub mod snapshot;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     event::{ConnectionId, Monotonic, TcpState},
-    lifecycle::roster::Stand,
+    lifecycle::{roster::Stand, tracker::Sees},
 };
 
 /// Upper edges of the ranges that ages are counted in. Seconds for what a round trip ends, a minute for what a timer
@@ -59,9 +59,12 @@ impl InState {
 pub struct Census {
     /// By the state's number; what is no closing state stays empty.
     states: [InState; TcpState::ALL.len() + 1],
-    /// Minisocks that were last seen in FIN-WAIT-2 and may have left it since without a trace: they are counted there,
-    /// and may belong to TIME-WAIT. Zero where every segment is seen and no event was lost.
+    /// Minisocks that were last seen in FIN-WAIT-2 and may have gone over to TIME-WAIT since, for all that events tell.
+    /// Zero where every segment is seen and no event was lost.
     pub unsure: u64,
+    /// Every minisock is counted where it is: events tell, or something else did. If not, the unsure ones are counted
+    /// in FIN-WAIT-2.
+    pub knows_substates: bool,
 }
 
 impl Census {
@@ -70,10 +73,10 @@ impl Census {
         self.states.get(state as usize).copied().unwrap_or_default()
     }
 
-    /// Counts. Of a minisock that may have left FIN-WAIT-2, `still_in_fin_wait2` tells whether it has; where nobody
-    /// knows, it is counted as [`unsure`](Self::unsure).
+    /// Counts. Of a minisock that may have left FIN-WAIT-2, `still_in_fin_wait2` tells whether it is there.
     pub(super) fn of(
         stands: impl Iterator<Item = (ConnectionId, Stand)>,
+        sees: Sees,
         now: Monotonic,
         still_in_fin_wait2: Option<&dyn Fn(ConnectionId) -> bool>,
     ) -> Self {
@@ -83,11 +86,13 @@ impl Census {
                 Some(still) if !sure && !still(id) => (TcpState::TimeWait, None),
                 _ => (state, since),
             };
-            census.unsure += u64::from(!sure && still_in_fin_wait2.is_none());
+            census.unsure += u64::from(!sure);
             if let Some(in_state) = census.states.get_mut(state as usize) {
                 in_state.add(since.map(|since| now.since(since)));
             }
         }
+        let events_tell = sees.segments && census.unsure == 0;
+        census.knows_substates = sees.minisocks && (events_tell || still_in_fin_wait2.is_some());
         census
     }
 }

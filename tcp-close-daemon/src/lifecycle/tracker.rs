@@ -131,13 +131,13 @@ impl Tracker {
 
     /// The sockets that close now, as the events tell it.
     pub fn census(&self, now: Monotonic) -> Census {
-        Census::of(self.roster.stands(), now, None)
+        Census::of(self.roster.stands(), self.sees, now, None)
     }
 
     /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `still_in_fin_wait2`
     /// tells whether it is in FIN-WAIT-2.
     pub fn census_with(&self, now: Monotonic, still_in_fin_wait2: impl Fn(ConnectionId) -> bool) -> Census {
-        Census::of(self.roster.stands(), now, Some(&still_in_fin_wait2))
+        Census::of(self.roster.stands(), self.sees, now, Some(&still_in_fin_wait2))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -542,7 +542,7 @@ impl Tracker {
             .minisocks
             .iter()
             .map(|(_, minisock)| (minisock.id(), Stand::of_minisock(minisock, self.sees.segments)));
-        Census::of(sockets.chain(minisocks), now, None)
+        Census::of(sockets.chain(minisocks), self.sees, now, None)
     }
 
     /// Full sockets that close and have not ended, counted one by one.

@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use super::notation::{follow, seconds, tracker, witness};
 use crate::{
     event::{ConnectionId, EventKind, Monotonic, TcpState},
-    lifecycle::{Census, Limits, Tracker, census::AGE_EDGES},
+    lifecycle::{Census, Limits, Sees, Tracker, census::AGE_EDGES},
 };
 
 const CLOSING: [TcpState; 6] = [
@@ -34,7 +34,8 @@ fn tell(census: &Census) -> String {
         }
     }
     if census.unsure > 0 {
-        writeln!(text, "{} unsure", census.unsure).expect("a string takes it");
+        let told = if census.knows_substates { ", told by the kernel" } else { "" };
+        writeln!(text, "{} unsure{told}", census.unsure).expect("a string takes it");
     }
     text
 }
@@ -245,11 +246,13 @@ fn the_kernel_may_tell_who_flipped() {
     expect![[r#"
         fin_wait2 2, oldest 8, together 10.5
         time_wait 1, oldest ?, together 0
+        2 unsure, told by the kernel
     "#]]
     .assert_eq(&tell(&census));
     // Who sees it all asks nobody.
     let census = follow(witness(), text).census_with(at(10), |_| false);
     assert_eq!(census, follow(witness(), text).census(at(10)));
+    assert!(census.knows_substates);
 }
 
 #[test]
@@ -287,6 +290,23 @@ fn ages_fall_into_ranges_that_include_their_upper_edge() {
     assert_eq!(ages.get(..4), Some([3, 1, 1, 0].as_slice()));
     let later = follow(witness(), text).census(at(10_000_000)).in_state(TcpState::CloseWait).ages;
     assert_eq!(later.last(), Some(&5), "beyond the last edge");
+}
+
+/// Without a witness it takes the kernel to tell who is in FIN-WAIT-2; without minisocks, there is no telling who is
+/// closing.
+#[test]
+fn what_is_not_seen_is_not_known() {
+    let sees = |minisocks, segments| Sees { minisocks, segments };
+    for (sees, alone, with_the_kernel) in [
+        (sees(true, true), true, true),
+        (sees(true, false), false, true),
+        (sees(false, true), false, false),
+        (sees(false, false), false, false),
+    ] {
+        let tracker = Tracker::new(super::notation::LIMITS, super::notation::WAIT, sees);
+        assert_eq!(tracker.census(at(0)).knows_substates, alone, "{sees:?}");
+        assert_eq!(tracker.census_with(at(0), |_| true).knows_substates, with_the_kernel, "{sees:?}");
+    }
 }
 
 /// The pipeline stands still meanwhile. The machine may be a slow one, and this build is; it takes a millisecond.
