@@ -1,8 +1,8 @@
 //! One question to the kernel, and all of its answers: the TCP sockets of the namespace this thread is in.
 //!
 //! It is `SOCK_DIAG_BY_FAMILY` with `NLM_F_DUMP` (see `man 7 sock_diag`), once for each family: none that stands for both has
-//! an answer. The kernel picks the states, and goes by the substate of a minisock in that
-//! (<https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_diag.c#L1158>).
+//! an answer. The kernel picks the states, and goes by the substate of a minisock in that (`inet_diag_dump_icsk`,
+//! <https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_diag.c>).
 
 use std::io;
 

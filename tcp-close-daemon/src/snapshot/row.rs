@@ -14,7 +14,7 @@ use crate::event::{ConnectionId, Pair, TcpState};
 /// What the kernel says of a socket.
 ///
 /// For a full socket `inet_diag_msg_common_fill`, `inet_diag_msg_attrs_fill` and `inet_sk_diag_fill` say it, for a
-/// minisock `inet_twsk_diag_fill` (<https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_diag.c#L90>).
+/// minisock `inet_twsk_diag_fill` (<https://elixir.bootlin.com/linux/v6.12/source/net/ipv4/inet_diag.c>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The namespace that was asked, and the socket's cookie, which this question gave it if it had none before.
