@@ -18,4 +18,5 @@ pub mod render;
 mod sentence;
 pub mod settings;
 pub mod shutdown;
+pub mod snapshot;
 pub mod telemetry;

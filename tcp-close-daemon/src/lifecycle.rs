@@ -4,14 +4,18 @@
 //! no kernel, no metrics: what is not in an event is not known here, and what is not known is `None`.
 //!
 //! Reading order: [`observation`] says what comes out, `close` follows a full socket, `minisock` follows what
-//! replaces it, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that.
+//! replaces it, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that, `roster`
+//! and `census` tell what is closing now.
 
+pub mod census;
 mod close;
 mod minisock;
 pub mod observation;
+mod roster;
 mod sequence;
 mod tracker;
 
+pub use census::Census;
 pub use minisock::Wait;
 pub use observation::Observation;
 pub use sequence::Sequencer;

@@ -15,7 +15,7 @@ use crate::{
     event::{Monotonic, TcpState},
     kernel,
     lifecycle::{
-        self, Observation, Stats,
+        self, Census, Observation, Stats,
         observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
     metrics::catalogue::Catalogue,
@@ -23,7 +23,9 @@ use crate::{
     probe::{HookReport, ProgramStats},
 };
 
+mod ages;
 mod catalogue;
+mod census;
 mod kernel_counts;
 
 /// All metrics of the daemon.
@@ -49,7 +51,9 @@ impl Metrics {
         catalogue.tracked_limit.with_label_values(&["minisocks"]).set(as_gauge(tables.minisocks as u64));
         catalogue.time_wait_nominal_seconds.set(wait.nominal.as_secs_f64());
         catalogue.time_wait_slack_seconds.set(wait.slack.as_secs_f64());
-        Ok(Self { catalogue, counts: kernel_counts::KernelCounts::new(reset_reasons) })
+        let metrics = Self { catalogue, counts: kernel_counts::KernelCounts::new(reset_reasons) };
+        metrics.census(&Census::default(), None);
+        Ok(metrics)
     }
 
     /// Takes in a turn of the pipeline.
@@ -68,7 +72,8 @@ impl Metrics {
         }
     }
 
-    /// Takes in what changes only as fast as somebody looks: the kernel's limits, the programs' run times.
+    /// Takes in what changes only as fast as somebody looks: the kernel's limits, the programs' run times. What is
+    /// closing now is [`Self::census`].
     pub fn update_on_scrape(&mut self, turn: &Turn<'_>, limits: &kernel::limits::Limits) {
         self.limits(limits);
         self.programs(&turn.probe.program_stats());

@@ -24,6 +24,8 @@ use tcp_close_test::{
 mod aborts;
 #[path = "live/bench.rs"]
 mod bench;
+#[path = "live/census.rs"]
+mod census;
 #[path = "live/end_causes.rs"]
 mod end_causes;
 #[path = "live/families.rs"]
@@ -40,8 +42,12 @@ mod observer;
 mod orderly;
 #[path = "live/program.rs"]
 mod program;
+#[path = "live/snapshot.rs"]
+mod snapshot;
 #[path = "live/storm.rs"]
 mod storm;
+#[path = "live/stuck.rs"]
+mod stuck;
 #[path = "live/time_wait.rs"]
 mod time_wait;
 

@@ -8,10 +8,13 @@ use std::{
 };
 
 /// Each crate that has one door into the user side, and the modules that are the door.
-const DOORS: [(&str, &[&str]); 9] = [
+const DOORS: [(&str, &[&str]); 12] = [
     ("aya", &["probe"]),
     ("aya_log", &["probe"]),
     ("aya_obj", &["probe"]),
+    ("netlink_packet_core", &["snapshot"]),
+    ("netlink_packet_sock_diag", &["snapshot"]),
+    ("netlink_sys", &["snapshot"]),
     ("prometheus", &["metrics"]),
     ("hyper", &["api", "http"]),
     ("hyper_util", &["api", "http"]),

@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
+use self::table::Table;
 use super::{Failure, LossLog, attach, runtime};
 use crate::{
     clock::{self, Anchor},
@@ -17,11 +18,13 @@ use crate::{
     kernel::limits::Limits,
     metrics::Metrics,
     pipeline::{MOST_SCRAPES, Pipeline, Turn},
-    probe::HookReport,
+    probe::{Hook, HookReport},
     render::page,
     settings::DaemonSettings,
     shutdown::Shutdown,
 };
+
+mod table;
 
 pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     runtime()?.block_on(daemon(settings))
@@ -32,6 +35,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let mut shutdown = Shutdown::listen(None).context("cannot listen for signals").map_err(Failure::Other)?;
     let (preflight, probe) = attach("daemon", &settings.probe)?;
     let reports: Vec<HookReport> = probe.reports().to_vec();
+    let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
+    let table = Arc::new(Table::new(settings.probe.netns, events_tell));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
     let metrics =
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
@@ -44,7 +49,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         .await
         .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
         .map_err(Failure::Other)?;
-    let (scrape, scrapes) = mpsc::channel(MOST_SCRAPES);
+    let (scrape, asked) = mpsc::channel(MOST_SCRAPES);
+    let (pass_on, scrapes) = mpsc::channel(1);
     let ready = CancellationToken::new();
     let stopping = CancellationToken::new();
     let served = Arc::new(Served {
@@ -59,23 +65,32 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let address = listener.local_addr().unwrap_or(address);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(http::serve(listener, served, Patience::USUAL));
+    tasks.spawn(table::forward(asked, pass_on, Arc::clone(&table)));
 
     ready.cancel();
     tracing::info!(%address, "ready: every close on this host is followed");
     let mut losses = LossLog::default();
+    let mut lost = 0;
     let each_turn = |turn: Turn<'_>| {
         losses.look(turn.lost_total(), clock::monotonic_now());
+        if turn.lost_total() > lost {
+            lost = turn.lost_total();
+            table.events_were_lost();
+        }
+        let anchor = Anchor::now();
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.update(&turn, &Anchor::now());
+        metrics.update(&turn, &anchor);
         if turn.scraped {
             metrics.update_on_scrape(&turn, &Limits::read());
+            let (census, substates) = table.census(turn.tracker, anchor.monotonic());
+            metrics.census(&census, substates.as_deref());
         }
         ControlFlow::Continue(())
     };
     let outcome = pipeline.run(&mut shutdown, Some(scrapes), each_turn).await;
     stopping.cancel();
     while let Some(joined) = tasks.join_next().await {
-        joined.context("the HTTP server broke down").map_err(Failure::Other)?;
+        joined.context("a task of the HTTP server broke down").map_err(Failure::Other)?;
     }
     let reason = outcome?;
     tracing::info!(?reason, "stopped");

@@ -1,13 +1,21 @@
-//! Network namespaces by the names people use for them.
+//! Network namespaces: by the names people use for them, and all that can be found.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    collections::{BTreeMap, HashSet},
+    fs::{self, File},
+    io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 /// Where `ip netns` keeps its names.
 const NAMED: &str = "/run/netns";
+
+/// The namespace of the thread that looks.
+pub const OWN: &str = "/proc/thread-self/ns/net";
+
+/// The initial PID namespace's inode (`PID_NS_INIT_INO`, `include/uapi/linux/nsfs.h`).
+const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// A network namespace cannot be found.
 #[derive(Debug, thiserror::Error)]
@@ -56,11 +64,137 @@ pub fn inode(name: &str) -> Result<u32, NetnsError> {
     }
 }
 
+/// Namespaces that were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// A file that leads to each, by inode number.
+    pub namespaces: BTreeMap<u32, PathBuf>,
+    /// There may be more: not every process on this host shows where it lives.
+    pub hidden: bool,
+}
+
+/// Looks for namespaces: this thread's own, those of every process, those with a name.
+///
+/// With inode numbers, looks for these alone, and, if it has to, among the namespaces of all threads.
+pub fn find(wanted: &[u32]) -> Found {
+    let mut search = Search::new(wanted);
+    search.look_at("/proc/thread-self".into());
+    for process in entries("/proc").filter(|path| is_number(path)) {
+        search.look_at(process);
+    }
+    for named in entries(NAMED).filter(|path| is_namespace(path)) {
+        if let Some(inode) = number_of(&named).ok().flatten() {
+            search.keep(inode, named);
+        }
+    }
+    if search.is_missing_some() {
+        for thread in
+            entries("/proc").filter(|path| is_number(path)).flat_map(|process| entries(process.join("task")))
+        {
+            search.look_at(thread);
+        }
+    }
+    search.end()
+}
+
+/// Inode number of the namespace that a file is a handle of; `None` if it is none.
+pub fn inode_of(file: &File) -> Option<u32> {
+    let is_namespace = rustix::fs::fstatfs(file.as_fd()).is_ok_and(|filesystem| is_nsfs(&filesystem));
+    let inode = file.metadata().ok().and_then(|metadata| u32::try_from(metadata.ino()).ok());
+    inode.filter(|_| is_namespace)
+}
+
+struct Search<'a> {
+    /// Inode numbers; empty for all.
+    wanted: &'a [u32],
+    namespaces: BTreeMap<u32, PathBuf>,
+    /// Every namespace that was seen, wanted or not.
+    seen: HashSet<u32>,
+    /// What their /proc/PID/net is.
+    nets: HashSet<u64>,
+    /// Processes and threads that do not show their namespace.
+    denied: Vec<PathBuf>,
+}
+
+impl<'a> Search<'a> {
+    fn new(wanted: &'a [u32]) -> Self {
+        let namespaces = BTreeMap::new();
+        Self { wanted, namespaces, seen: HashSet::new(), nets: HashSet::new(), denied: Vec::new() }
+    }
+
+    /// At a process or thread, by its directory below /proc.
+    fn look_at(&mut self, task: PathBuf) {
+        let path = task.join("ns/net");
+        match number_of(&path) {
+            Ok(Some(inode)) => {
+                if self.seen.insert(inode) {
+                    self.nets.extend(net_of(&task));
+                    self.keep(inode, path);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => self.denied.push(task),
+            // It has just ended.
+            Ok(None) | Err(_) => {}
+        }
+    }
+
+    fn keep(&mut self, inode: u32, path: PathBuf) {
+        if self.wanted.is_empty() || self.wanted.contains(&inode) {
+            self.namespaces.entry(inode).or_insert(path);
+        }
+    }
+
+    fn is_missing_some(&self) -> bool {
+        self.wanted.iter().any(|inode| !self.namespaces.contains_key(inode))
+    }
+
+    fn end(self) -> Found {
+        let is_satisfied = !self.wanted.is_empty() && !self.is_missing_some();
+        let is_hidden = |task: &PathBuf| match net_of(task) {
+            Some(net) => !self.nets.contains(&net),
+            // The kernel denies access to one that has ended, too.
+            None => task.exists(),
+        };
+        let hidden = !is_satisfied && (!sees_every_process() || self.denied.iter().any(is_hidden));
+        Found { namespaces: self.namespaces, hidden }
+    }
+}
+
+/// Inode number of the namespace that a link leads to; `None` if it is larger than any.
+fn number_of(path: &Path) -> io::Result<Option<u32>> {
+    Ok(u32::try_from(fs::metadata(path)?.ino()).ok())
+}
+
+/// Which network a task sees, as a number that is another in each namespace: the inode of a file in its /proc/PID/net.
+/// It is not the namespace's own, which takes a privilege to see; this takes none.
+fn net_of(task: &Path) -> Option<u64> {
+    Some(fs::metadata(task.join("net/dev")).ok()?.ino())
+}
+
+/// Whether /proc shows the processes of all users, and of the whole host.
+fn sees_every_process() -> bool {
+    let whole_host = fs::metadata("/proc/self/ns/pid").is_ok_and(|own| own.ino() == INITIAL_PID_NAMESPACE);
+    whole_host && Path::new("/proc/1").exists()
+}
+
+/// What there is in a directory; nothing, if that is gone or there is none.
+fn entries(path: impl AsRef<Path>) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn is_number(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+}
+
 /// Whether a file is a handle of the kernel's namespace filesystem.
 fn is_namespace(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|filesystem| is_nsfs(&filesystem))
+}
+
+fn is_nsfs(filesystem: &rustix::fs::StatFs) -> bool {
     /// `NSFS_MAGIC` (`include/uapi/linux/magic.h`).
     const NSFS: u64 = 0x6e73_6673;
-    rustix::fs::statfs(path).is_ok_and(|filesystem| u64::try_from(filesystem.f_type) == Ok(NSFS))
+    u64::try_from(filesystem.f_type) == Ok(NSFS)
 }
 
 #[cfg(test)]
@@ -77,5 +211,32 @@ mod tests {
         assert!(matches!(inode("/etc/passwd"), Err(NetnsError::NoNamespace { .. })));
         let error = inode("nowhere").expect_err("no such name");
         assert!(error.to_string().contains("/run/netns/nowhere"));
+    }
+
+    #[test]
+    fn our_own_namespace_is_found_by_looking_and_by_number() {
+        let own = inode(OWN).expect("our own namespace");
+        assert!(find(&[]).namespaces.contains_key(&own));
+        let found = find(&[own]);
+        assert_eq!(found.namespaces.keys().collect::<Vec<_>>(), [&own]);
+        assert!(!found.hidden, "what is looked for was found");
+        let file = File::open(OWN).expect("it can be opened");
+        assert_eq!(inode_of(&file), Some(own));
+        assert_eq!(inode_of(&File::open("/proc/self/status").expect("it can be opened")), None);
+    }
+
+    /// It can be told without a privilege that a process lives where another does.
+    #[test]
+    fn processes_of_one_namespace_see_one_network() {
+        let own = net_of(Path::new("/proc/self"));
+        assert!(own.is_some());
+        assert_eq!(net_of(Path::new("/proc/thread-self")), own);
+        assert_eq!(net_of(Path::new("/proc/0")), None);
+    }
+
+    /// The number of no namespace: nothing is found, and nothing is an error.
+    #[test]
+    fn a_namespace_that_is_gone_is_not_found() {
+        assert_eq!(find(&[1]).namespaces, BTreeMap::new());
     }
 }

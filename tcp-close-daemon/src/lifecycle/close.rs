@@ -115,6 +115,11 @@ impl Close {
         self.entered.map(|entered| at.since(entered))
     }
 
+    /// When it entered the state it is in now, if that was seen.
+    pub(super) const fn entered(&self) -> Option<Monotonic> {
+        self.entered
+    }
+
     /// Our FIN was sent again.
     pub(super) fn fin_retransmitted(&mut self, at: Monotonic) {
         self.fin.retransmits = self.fin.retransmits.saturating_add(1);

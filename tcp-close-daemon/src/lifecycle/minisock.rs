@@ -291,6 +291,24 @@ impl Minisock {
         self.id
     }
 
+    /// Substate it was last seen in.
+    pub(super) const fn substate(&self) -> TcpState {
+        self.substate
+    }
+
+    /// When the connection entered the state it is in, FIN-WAIT-2 with the full socket, if that was seen.
+    pub(super) const fn in_substate_since(&self) -> Option<Monotonic> {
+        match self.substate {
+            TcpState::FinWait2 => self.fin_wait2_since,
+            _ => self.entered,
+        }
+    }
+
+    /// Whether no event of its life was lost; one that was there before we looked has lost none since.
+    pub(super) const fn is_whole(&self) -> bool {
+        !self.gap
+    }
+
     /// The wait of its TIME-WAIT, if it was seen to be set.
     pub(super) const fn wait(&self) -> Option<Wait> {
         self.wait

@@ -10,11 +10,16 @@ use crate::{
         ResetSent, Segment, StateChange, TcpState,
     },
     lifecycle::{
+        census::Census,
         close::Close,
         minisock::{Cancelled, Minisock, Wait, cause_of},
         observation::{EndCause, MinisockBegan, Observation, Transition},
+        roster::Roster,
     },
 };
+
+#[cfg(test)]
+use crate::lifecycle::roster::Stand;
 
 /// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
 /// or softirq. A process may be preempted between the two, so they get far more time than that takes.
@@ -70,6 +75,13 @@ pub struct Sees {
     pub segments: bool,
 }
 
+impl Sees {
+    /// Whether a minisock's flip from FIN-WAIT-2 to TIME-WAIT is seen as it happens.
+    pub const fn flips(self) -> bool {
+        self.starts || self.segments
+    }
+}
+
 /// Follows closing connections from events to observations.
 pub struct Tracker {
     sees: Sees,
@@ -81,6 +93,8 @@ pub struct Tracker {
     sockets_in: [usize; TcpState::ALL.len() + 1],
     /// By the minisock's kernel address, which is unique while it lives.
     minisocks: LruCache<u64, Minisock>,
+    /// Where everything in the two tables stands.
+    roster: Roster,
     /// Sockets that entered CLOSE, in that order, until everything about it has come in.
     settling: VecDeque<(Monotonic, ConnectionId)>,
     /// Minisocks whose timer was cancelled, in that order, until it shows what for.
@@ -105,6 +119,7 @@ impl Tracker {
             sockets: LruCache::unbounded(),
             sockets_in: [0; TcpState::ALL.len() + 1],
             minisocks: LruCache::unbounded(),
+            roster: Roster::default(),
             settling: VecDeque::new(),
             cancelled: VecDeque::new(),
             unclaimed: LruCache::new(EARLY),
@@ -122,6 +137,21 @@ impl Tracker {
     /// Full sockets now in a closing state.
     pub fn sockets_in(&self, state: TcpState) -> usize {
         self.sockets_in.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// The sockets that close now, as the events tell it.
+    pub fn census(&self, now: Monotonic) -> Census {
+        Census::of(self.roster.stands(), self.sees, now, None)
+    }
+
+    /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `still_in_fin_wait2`
+    /// tells whether it is in FIN-WAIT-2.
+    pub fn census_with(
+        &self,
+        now: Monotonic,
+        still_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
+    ) -> Census {
+        Census::of(self.roster.stands(), self.sees, now, Some(&still_in_fin_wait2))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -187,6 +217,7 @@ impl Tracker {
         for (_, minisock) in &mut self.minisocks {
             minisock.mark_gap();
         }
+        self.roster.gap();
     }
 
     fn state_change(&mut self, event: &Event, change: &StateChange, out: &mut Vec<Observation>) {
@@ -225,13 +256,18 @@ impl Tracker {
             close.mark_gap();
         }
         let (ended, state_now) = (close.ended().is_some(), close.closing_state());
+        self.roster.socket(id, Some(close));
+        if let Some((address, _)) = claimed {
+            self.note_minisock(address);
+        }
         self.count_state(state_before, state_now);
         if ended {
             self.settling.push_back((at, id));
         }
         if self.sockets.len() > self.limits.sockets
-            && let Some((_, evicted)) = self.sockets.pop_lru()
+            && let Some((evicted_id, evicted)) = self.sockets.pop_lru()
         {
+            self.roster.socket(evicted_id, None);
             self.count_state(evicted.closing_state(), None);
             self.stats.sockets_evicted += 1;
         }
@@ -295,6 +331,7 @@ impl Tracker {
         if let Some(minisock) = self.minisocks.get_mut(&address) {
             if minisock.is_restarted_by(id, timer) {
                 out.push(Observation::Restarted(minisock.restarted(at, timer)));
+                self.note_minisock(address);
                 self.learn_wait(address);
                 return;
             }
@@ -320,6 +357,7 @@ impl Tracker {
         if let Some(close) = self.sockets.get_mut(&socket) {
             minisock.replaces(socket, close.fin_wait2_since());
             close.replaced_by(address, timer.substate);
+            self.roster.socket(socket, Some(close));
         } else if self.unclaimed.push((socket.netns, timer.pair), (at, address)).is_some() {
             self.stats.unmatched += 1;
         }
@@ -338,6 +376,7 @@ impl Tracker {
             Some(minisock) => {
                 out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
                 out.push(Observation::Restarted(minisock.restarted(event.at, timer)));
+                self.note_minisock(timer.minisock);
                 self.learn_wait(timer.minisock);
             }
             // Older than we are, or just over; its end will tell.
@@ -383,6 +422,7 @@ impl Tracker {
                 if let Some(minisock) = self.minisocks.get_mut(&address) {
                     minisock.cancel(Cancelled { at: event.at, timer: *timer, site }, self.wait);
                     self.cancelled.push_back((event.at, address));
+                    self.note_minisock(address);
                 }
             }
             cause => {
@@ -409,6 +449,7 @@ impl Tracker {
             let (restarted, absorbed) = minisock.segment(event.at, timer, segment, usual);
             out.extend(restarted.map(Observation::Restarted));
             out.extend(absorbed.map(Observation::Absorbed));
+            self.note_minisock(timer.minisock);
         }
     }
 
@@ -435,16 +476,25 @@ impl Tracker {
             minisock.mark_gap();
             close.replaced_by(address, timer.substate);
             close.mark_gap();
+            self.roster.socket(event.id, Some(close));
         }
         self.keep(address, minisock);
     }
 
     fn keep(&mut self, address: u64, minisock: Minisock) {
         self.minisocks.put(address, minisock);
-        if self.minisocks.len() > self.limits.minisocks {
-            self.minisocks.pop_lru();
+        self.note_minisock(address);
+        if self.minisocks.len() > self.limits.minisocks
+            && let Some((evicted, _)) = self.minisocks.pop_lru()
+        {
+            self.note_minisock(evicted);
             self.stats.minisocks_evicted += 1;
         }
+    }
+
+    /// Brings the roster up to date with a minisock that has changed, or is gone.
+    fn note_minisock(&mut self, address: u64) {
+        self.roster.minisock(address, self.minisocks.peek(&address), self.sees.flips());
     }
 
     /// A minisock is over. `seen` is its timer at the end, if that was seen; if not, its last cancellation may do.
@@ -470,6 +520,7 @@ impl Tracker {
         let Some(mut minisock) = self.minisocks.pop(&address) else {
             return;
         };
+        self.note_minisock(address);
         if cause != EndCause::Recycled {
             out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
         }
@@ -510,6 +561,7 @@ impl Tracker {
             return;
         };
         self.count_state(close.closing_state(), None);
+        self.roster.socket(id, None);
         self.stats.unmatched += 1;
         close.mark_gap();
         if let Some(minisock) = self.minisock_of(id, &close) {
@@ -531,6 +583,7 @@ impl Tracker {
             Some(CancelSite::Restart) => {
                 minisock.start_was_lost();
                 self.stats.unmatched += 1;
+                self.note_minisock(address);
             }
             Some(_) => self.end(address, None, EndCause::Unknown, None, out),
             None => {}
@@ -541,6 +594,17 @@ impl Tracker {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> (usize, usize) {
         (self.settling.len(), self.cancelled.len())
+    }
+
+    /// [`Self::census`] from the entries themselves, which is slow.
+    #[cfg(test)]
+    pub(super) fn census_one_by_one(&self, now: Monotonic) -> Census {
+        let sockets = self.sockets.iter().filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?)));
+        let minisocks = self
+            .minisocks
+            .iter()
+            .map(|(_, minisock)| (minisock.id(), Stand::of_minisock(minisock, self.sees.flips())));
+        Census::of(sockets.chain(minisocks), self.sees, now, None)
     }
 
     /// Full sockets that close and have not ended, counted one by one.

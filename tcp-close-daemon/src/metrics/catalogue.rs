@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use prometheus::{
-    CounterVec, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
-    core::Collector,
+    CounterVec, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, core::Collector,
 };
 use tcp_close_abi::RecordKind;
 
-use super::kind_label;
+use super::{ages::Ages, kind_label};
 use crate::{
     event::TcpState,
     lifecycle::observation::{EndCause, Manner, Role, Verdict, Witness},
@@ -46,10 +46,17 @@ const ORPHANED: &[TcpState] = &[TcpState::FinWait1, TcpState::FinWait2, TcpState
 /// States in which a FIN waits for its acknowledgement.
 const FIN_UNACKNOWLEDGED: &[TcpState] = &[TcpState::FinWait1, TcpState::Closing, TcpState::LastAck];
 
-/// States whose sockets can be counted from state changes alone. FIN-WAIT-2 and TIME-WAIT live in minisocks,
-/// which change from one to the other without a trace.
+/// States of full sockets alone, which state changes tell of. FIN-WAIT-2 and TIME-WAIT live in minisocks, which may
+/// change from one to the other without a trace.
 pub(super) const SOCKET_STATES: [TcpState; 4] =
     [TcpState::FinWait1, TcpState::Closing, TcpState::CloseWait, TcpState::LastAck];
+
+/// States in which a socket may be stuck.
+pub(super) const OLDEST_STATES: [TcpState; 4] =
+    [TcpState::FinWait1, TcpState::FinWait2, TcpState::CloseWait, TcpState::LastAck];
+
+/// States in which sockets may gather: a peer, or a process, does not finish its close.
+const AGE_STATES: &[TcpState] = &[TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck];
 
 /// States whose time is measured.
 const MEASURED_STATES: &[TcpState] = &[
@@ -99,7 +106,9 @@ catalogue! {
     close_segments_total: IntCounterVec = counters("Orderly closes by their segments: 3 where a FIN carried the acknowledgement of the other, 4 where not.", &["segments"]);
     half_close_bytes_total: IntCounterVec = counters("Payload bytes in half-closed connections: received after our FIN, or sent after the peer's.", &["direction"]);
     state_seconds: HistogramVec = histograms("Time spent in a closing state, FIN-WAIT-2 over full socket and minisock.", &["state"], DWELL_BUCKETS);
-    sockets: IntGaugeVec = gauges("Full sockets seen to close that are in this state now.", &["state"]);
+    sockets: IntGaugeVec = gauges("Sockets in this state now, of those seen to close; fin_wait2 and time_wait count minisocks too, and are left out where nobody tells one from the other.", &["state"]);
+    oldest_seconds: GaugeVec = gauges_f64("Age of the oldest socket that is in this state now, of those seen to enter it; 0 with none.", &["state"]);
+    age_seconds: Ages = ages("Ages of the sockets that are in this state now, of those seen to enter it. A gauge in the form of a histogram: every scrape replaces the last, so it goes up and down; use it without rate().", AGE_STATES);
     minisocks_created_total: IntCounterVec = counters("Minisocks made, by the substate they began in.", &["substate"]);
     minisocks_ended_total: IntCounterVec = counters("Minisocks ended, by the substate they ended in and the cause; those that began before tcp-close did are among them.", &["substate", "cause"]);
     time_wait_started_total: IntCounter = counter("TIME-WAITs that began; one that began unseen inside a minisock is counted when that ends.");
@@ -244,6 +253,17 @@ fn counters_f64(
 
 fn gauge_f64(help: &'static str) -> impl Fn(&str) -> Result<Gauge, prometheus::Error> {
     move |name| Gauge::with_opts(options(name, help))
+}
+
+fn gauges_f64(
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> impl Fn(&str) -> Result<GaugeVec, prometheus::Error> {
+    move |name| GaugeVec::new(options(name, help), labels)
+}
+
+fn ages(help: &'static str, states: &'static [TcpState]) -> impl Fn(&str) -> Result<Ages, prometheus::Error> {
+    move |name| Ages::new(&options(name, help), states)
 }
 
 fn gauges(

@@ -6,8 +6,9 @@ use std::{
 };
 
 use tcp_close::{
+    event::Monotonic,
     kernel::limits,
-    lifecycle::{Limits, Wait},
+    lifecycle::{Census, Limits, Sees, Tracker, Wait},
     metrics::Metrics,
     probe::{Hook, HookReport, ProgramStats, Rung, Verdict},
 };
@@ -30,6 +31,7 @@ pub(crate) fn fresh() -> Metrics {
         Wait { nominal: NOMINAL, slack: SLACK },
     )
     .expect("the catalogue is sound");
+    metrics.census(&nothing_closes(), None);
     metrics.limits(&limits::Limits {
         time_wait: Some(262_144),
         orphans: Some(262_144),
@@ -42,6 +44,13 @@ pub(crate) fn fresh() -> Metrics {
         recursion_misses: 0,
     }]);
     metrics
+}
+
+/// What is closing when nothing is, as a kernel tells it that shows everything.
+fn nothing_closes() -> Census {
+    let sees = Sees { minisocks: true, starts: false, segments: true };
+    let limits = Limits { sockets: 1, minisocks: 1 };
+    Tracker::new(limits, Wait { nominal: NOMINAL, slack: SLACK }, sees).census(Monotonic::default())
 }
 
 pub(crate) fn text(metrics: &Metrics) -> String {

@@ -8,9 +8,10 @@ use std::{
 };
 
 use tcp_close::{
-    event::TcpState,
+    clock,
+    event::{Monotonic, TcpState},
     lifecycle::{
-        Limits, Observation, Stats,
+        Census, Limits, Observation, Stats,
         observation::{Absorbed, Closed, EndCause, MinisockEnded, Then},
     },
     pipeline::{Losses, Pipeline},
@@ -32,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Told {
     pub(crate) observations: Vec<Observation>,
     pub(crate) counters: Counters,
+    /// What is closing, and when that was so.
+    pub(crate) census: (Monotonic, Census),
     losses: Losses,
     stats: Stats,
     turns: u64,
@@ -130,6 +133,7 @@ impl Observer {
         let told = Told {
             observations: Vec::new(),
             counters: Counters::ZERO,
+            census: (Monotonic::default(), Census::default()),
             losses: Losses::default(),
             stats: Stats::default(),
             turns: 0,
@@ -292,6 +296,8 @@ fn observe(
             let mut told = told.lock().expect("the test is alive");
             told.observations.extend_from_slice(turn.observations);
             told.counters = *turn.counters;
+            let now = clock::monotonic_now();
+            told.census = (now, turn.tracker.census(now));
             told.losses = turn.losses;
             told.stats = turn.stats();
             told.turns += 1;

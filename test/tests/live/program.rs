@@ -25,7 +25,7 @@ fn program() -> Command {
 }
 
 /// A running tcp-close, ended when the test is.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -129,8 +129,14 @@ fn ten_thousand_loopback_connections(netns: &Netns) {
 
 /// Starts `daemon` on a namespace and waits until it is ready.
 fn daemon(netns: &Netns) -> (Running, SocketAddr) {
+    daemon_with(&["--netns", &netns.inode().to_string()])
+}
+
+/// [`daemon`] with arguments of one's own.
+pub(crate) fn daemon_with(arguments: &[&str]) -> (Running, SocketAddr) {
     let mut child = program()
-        .args(["daemon", "--netns", &netns.inode().to_string(), "--web.listen-address", "127.0.0.1:0"])
+        .args(["daemon", "--web.listen-address", "127.0.0.1:0"])
+        .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -145,7 +151,7 @@ fn daemon(netns: &Netns) -> (Running, SocketAddr) {
 }
 
 /// A page of the daemon. It is served in the namespace of the test process, outside of those under test.
-fn get(address: SocketAddr, path: &str) -> String {
+pub(crate) fn get(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connect to the daemon");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("ask");
     let mut answer = String::new();

@@ -88,17 +88,16 @@ pub(super) fn check_witnessed(text: &str, expected: &Expect) {
 #[track_caller]
 pub(super) fn check_with(mut tracker: Tracker, text: &str, expected: &Expect) {
     let mut script = Script::default();
-    let mut lines: Vec<_> = text.lines().filter_map(|line| script.read(line)).collect();
-    lines.sort_by_key(Line::at);
     let mut out = Vec::new();
-    for line in lines {
-        match line {
-            Line::Event(event) => tracker.apply(&event, &mut out),
-            Line::Gap(at) => tracker.gap(at),
-        }
-    }
+    script.follow(&mut tracker, text, &mut out);
     tracker.finish(&mut out);
     expected.assert_eq(&script.tell(&out, &tracker));
+}
+
+/// A tracker that was told of events, and waits for more.
+pub(super) fn follow(mut tracker: Tracker, text: &str) -> Tracker {
+    Script::default().follow(&mut tracker, text, &mut Vec::new());
+    tracker
 }
 
 /// The events of a text, for a test that does more with them than apply them in order.
@@ -144,6 +143,18 @@ struct Timer {
 }
 
 impl Script {
+    /// Tells a tracker of the events of a text.
+    fn follow(&mut self, tracker: &mut Tracker, text: &str, out: &mut Vec<Observation>) {
+        let mut lines: Vec<_> = text.lines().filter_map(|line| self.read(line)).collect();
+        lines.sort_by_key(Line::at);
+        for line in lines {
+            match line {
+                Line::Event(event) => tracker.apply(&event, out),
+                Line::Gap(at) => tracker.gap(at),
+            }
+        }
+    }
+
     /// The event of a line; `None` where there is none to be seen.
     fn read(&mut self, line: &str) -> Option<Line> {
         let text = line.split('#').next().unwrap_or_default().trim();
@@ -526,7 +537,7 @@ fn or_unknown(duration: Option<Duration>) -> String {
 }
 
 /// Seconds to the nanosecond, without zeros that say nothing.
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     let fraction = format!("{:09}", duration.subsec_nanos());
     let fraction = fraction.trim_end_matches('0');
     let dot = if fraction.is_empty() { "" } else { "." };

@@ -329,6 +329,7 @@ proptest! {
         sockets in 0..5_usize,
         minisocks in 0..4_usize,
         segments in any::<bool>(),
+        gap in 0..200_usize,
     ) {
         let limits = Limits { sockets, minisocks };
         let sees = Sees { minisocks: true, starts: false, segments };
@@ -336,8 +337,12 @@ proptest! {
         let mut tracker = Tracker::new(limits, WAIT, sees);
         let span = span_of(&events);
         let mut out = Vec::new();
-        for event in &events {
+        for (place, event) in events.iter().enumerate() {
             tracker.apply(event, &mut out);
+            if place == gap {
+                tracker.gap(event.at);
+            }
+            prop_assert_eq!(tracker.census(event.at), tracker.census_one_by_one(event.at));
             let stats = tracker.stats();
             prop_assert!(stats.sockets <= sockets && stats.minisocks <= minisocks);
             let counted: usize = TcpState::ALL.into_iter().map(|state| tracker.sockets_in(state)).sum();

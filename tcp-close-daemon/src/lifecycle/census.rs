@@ -1,0 +1,97 @@
+//! What is closing at a moment: how many sockets are in each closing state, and for how long they have been.
+//!
+//! In: where every socket stands, and a moment. Out: figures of that moment, which are gone with the next.
+
+use std::time::Duration;
+
+use crate::{
+    event::{ConnectionId, Monotonic, TcpState},
+    lifecycle::{roster::Stand, tracker::Sees},
+};
+
+/// Upper edges of the ranges that ages are counted in. Seconds for what a round trip ends, a minute for what a timer
+/// of the kernel does, hours and days for what a process forgot.
+pub const AGE_EDGES: [Duration; 12] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(15),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(120),
+    Duration::from_secs(300),
+    Duration::from_secs(900),
+    Duration::from_secs(3_600),
+    Duration::from_secs(21_600),
+    Duration::from_secs(86_400),
+    Duration::from_secs(604_800),
+];
+
+/// The sockets in one state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InState {
+    /// How many there are, those whose age is not known among them.
+    pub sockets: u64,
+    /// Age of the oldest, of those that were seen to enter the state.
+    pub oldest: Option<Duration>,
+    /// Ages of those that were seen to enter the state, taken together.
+    pub ages_sum: Duration,
+    /// How many of them are in each range: up to and including the edge of [`AGE_EDGES`], and beyond the last.
+    pub ages: [u64; AGE_EDGES.len() + 1],
+}
+
+impl InState {
+    fn add(&mut self, age: Option<Duration>) {
+        self.sockets += 1;
+        let Some(age) = age else {
+            return;
+        };
+        self.oldest = self.oldest.max(Some(age));
+        self.ages_sum = self.ages_sum.saturating_add(age);
+        let range = AGE_EDGES.iter().position(|&edge| age <= edge).unwrap_or(AGE_EDGES.len());
+        if let Some(count) = self.ages.get_mut(range) {
+            *count += 1;
+        }
+    }
+}
+
+/// The sockets in each closing state at one moment, of those that were seen to close.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// By the state's number; what is no closing state stays empty.
+    states: [InState; TcpState::ALL.len() + 1],
+    /// Minisocks that were last seen in FIN-WAIT-2 and may have gone over to TIME-WAIT since, for all that events tell.
+    /// Zero where every segment is seen and no event was lost.
+    pub unsure: u64,
+    /// Every minisock is counted where it is: events tell, or something else did. If not, the unsure ones are counted
+    /// in FIN-WAIT-2.
+    pub knows_substates: bool,
+}
+
+impl Census {
+    /// The sockets in a state; FIN-WAIT-2 is over full sockets and minisocks.
+    pub fn in_state(&self, state: TcpState) -> InState {
+        self.states.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// Counts. Of a minisock that may have left FIN-WAIT-2, `still_in_fin_wait2` tells whether it is there, if it can.
+    pub(super) fn of(
+        stands: impl Iterator<Item = (ConnectionId, Stand)>,
+        sees: Sees,
+        now: Monotonic,
+        still_in_fin_wait2: Option<&dyn Fn(ConnectionId) -> Option<bool>>,
+    ) -> Self {
+        let knows_substates = sees.minisocks && (sees.flips() || still_in_fin_wait2.is_some());
+        let mut census = Self { knows_substates, ..Self::default() };
+        for (id, Stand { state, since, sure }) in stands {
+            let still = if sure { Some(true) } else { still_in_fin_wait2.and_then(|still| still(id)) };
+            let (state, since) =
+                if still == Some(false) { (TcpState::TimeWait, None) } else { (state, since) };
+            census.unsure += u64::from(!sure);
+            census.knows_substates &= still.is_some();
+            if let Some(in_state) = census.states.get_mut(state as usize) {
+                in_state.add(since.map(|since| now.since(since)));
+            }
+        }
+        census
+    }
+}
