@@ -261,7 +261,7 @@ impl Bench {
                 kernels.insert((*series).to_owned(), kernel);
             }
         }
-        let programs = Programs::build(sh, arch)?;
+        let programs = Programs::build(sh, arch, &tools)?;
         Ok(Self { tools, programs, busybox, kernels })
     }
 

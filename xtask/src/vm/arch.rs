@@ -59,7 +59,7 @@ impl Arch {
         }
     }
 
-    /// Debian's packages of what the lab runs and builds with, on a machine of `host`'s architecture.
+    /// Debian's packages of what the lab runs and builds with, on a machine that is an `x86_64` itself.
     pub(super) const fn tools(self) -> &'static [&'static str] {
         match self {
             Self::X86_64 => &["qemu-system-x86"],

@@ -1,12 +1,16 @@
 //! What runs inside: the live tests and tcp-close itself, each as one file that needs no other.
 
-use std::{fs, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use xshell::{Cmd, Shell, cmd};
 
-use super::Arch;
+use super::{Arch, tools::Tools};
 
 /// How the release profile is changed for what runs inside.
 const PROFILE: [(&str, &str); 3] = [
@@ -25,24 +29,41 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    pub(super) fn build(sh: &Shell, arch: Arch) -> anyhow::Result<Self> {
+    pub(super) fn build(sh: &Shell, arch: Arch, tools: &Tools) -> anyhow::Result<Self> {
         println!("building the live tests for {}", arch.name());
         let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
-        let live = executable(&for_machine(live, arch))?;
+        let live = executable(&for_machine(live, arch, tools)?)?;
         let tcp_close = cmd!(sh, "cargo build --package tcp-close-daemon --bin tcp-close");
-        let tcp_close = executable(&for_machine(tcp_close, arch))?;
+        let tcp_close = executable(&for_machine(tcp_close, arch, tools)?)?;
         Ok(Self { live: fs::read(live)?, tcp_close: fs::read(tcp_close)? })
     }
 }
 
-fn for_machine(command: Cmd<'_>, arch: Arch) -> Cmd<'_> {
-    command
+fn for_machine<'a>(command: Cmd<'a>, arch: Arch, tools: &Tools) -> anyhow::Result<Cmd<'a>> {
+    let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
+    let mut command = command
         .args(["--release", "--locked", "--quiet", "--message-format", "json-render-diagnostics"])
         // With a target named, the flags are for it alone: what runs on this machine while building stays dynamic.
         .args(["--target", arch.target()])
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .envs(PROFILE)
-        .quiet()
+        .quiet();
+    if let Some(linker) = tools.cross_linker(arch)? {
+        flags.extend(linker.arguments.into_iter().map(|argument| prefixed("-Clink-arg=", &argument)));
+        command = command
+            .env(linker.variable, linker.program)
+            .env("LD_LIBRARY_PATH", linker.libraries)
+            // The compiler comes with the standard library of this machine's target only; setup provided its source.
+            .arg("-Zbuild-std")
+            .env("RUSTC_BOOTSTRAP", "1");
+    }
+    // It goes before RUSTFLAGS and every configuration file, and knows no spaces.
+    Ok(command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f"))))
+}
+
+fn prefixed(prefix: &str, word: &OsStr) -> OsString {
+    let mut prefixed = OsString::from(prefix);
+    prefixed.push(word);
+    prefixed
 }
 
 /// The program that cargo says it built.

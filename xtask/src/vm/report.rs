@@ -11,6 +11,9 @@ use super::{
 /// Lines of the console that tell how a machine came to its end.
 const LAST_LINES: usize = 40;
 
+/// Lines that tell what failed; where every scenario fails, the first say enough.
+const DETAIL_LINES: usize = 120;
+
 /// What Linux says when it is in trouble itself.
 const CRASHES: [&str; 5] =
     ["Kernel panic", "Oops: ", "BUG: ", "general protection fault", "Unable to handle kernel"];
@@ -130,7 +133,7 @@ impl Report {
         );
         let lines: Vec<&String> = match verdict {
             Verdict::Passed => return text,
-            Verdict::Failed => scenarios.details.iter().collect(),
+            Verdict::Failed => scenarios.details.iter().take(DETAIL_LINES).collect(),
             _ => self.last_lines.iter().collect(),
         };
         for line in lines {
@@ -145,16 +148,17 @@ impl Report {
 /// A line per machine, in the order of the matrix.
 pub(super) fn table(reports: &[Report]) -> String {
     let mut table = format!(
-        "{:<8} {:<8} {:<11} {:>6} {:>6} {:>6}  {}",
+        "{:<14} {:<8} {:<11} {:>6} {:>6} {:>6}  {}",
         "KERNEL", "ARCH", "FAMILY", "PASSED", "FAILED", "TIME", "VERDICT"
     );
-    for Report { variant, scenarios, verdict, wall, .. } in reports {
-        let Variant { kernel, arch, family, .. } = variant;
+    for Report { variant, release, scenarios, verdict, wall, .. } in reports {
+        let Variant { arch, family, .. } = variant;
+        let kernel = release.split("-cloud").next().unwrap_or(release);
         let special = variant.special();
         let gap = if special.is_empty() { "" } else { "; " };
         let _written = write!(
             table,
-            "\n{kernel:<8} {:<8} {:<11} {:>6} {:>6} {:>4} s  {}{gap}{special}",
+            "\n{kernel:<14} {:<8} {:<11} {:>6} {:>6} {:>4} s  {}{gap}{special}",
             arch.name(),
             family.name(),
             scenarios.passed,

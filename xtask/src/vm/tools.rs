@@ -48,6 +48,27 @@ impl Tools {
         Ok(command)
     }
 
+    /// How to link programs for `arch`, unless the machine's own linker does that.
+    pub(super) fn cross_linker(&self, arch: Arch) -> anyhow::Result<Option<CrossLinker>> {
+        if arch.name() == env::consts::ARCH {
+            return Ok(None);
+        }
+        let triplet = format!("{}-linux-gnu", arch.name());
+        let libc = self.folder.join("usr").join(&triplet).join("lib");
+        let option = |letter: &str| {
+            let mut option = OsString::from(letter);
+            option.push(&libc);
+            option
+        };
+        Ok(Some(CrossLinker {
+            variable: format!("CARGO_TARGET_{}_LINKER", arch.target().replace('-', "_").to_uppercase()),
+            program: self.folder.join(format!("usr/bin/{triplet}-gcc")),
+            // Where the beginning of every program is, and where the C library.
+            arguments: vec![option("-B"), option("-L")],
+            libraries: before("LD_LIBRARY_PATH", self.libraries())?,
+        }))
+    }
+
     fn libraries(&self) -> [PathBuf; 2] {
         let triplet = format!("{}-linux-gnu", env::consts::ARCH);
         [self.folder.join("usr/lib").join(&triplet), self.folder.join("lib").join(triplet)]
@@ -57,6 +78,16 @@ impl Tools {
     pub(super) fn firmware(&self) -> [PathBuf; 2] {
         ["usr/share/qemu", "usr/share/seabios"].map(|folder| self.folder.join(folder))
     }
+}
+
+/// A linker for programs of another architecture.
+pub(super) struct CrossLinker {
+    /// The variable that tells cargo of it.
+    pub(super) variable: String,
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<OsString>,
+    /// Where its own libraries are, in the form of `LD_LIBRARY_PATH`.
+    pub(super) libraries: OsString,
 }
 
 /// The value of a variable that lists folders, with ours before those it has.
