@@ -34,7 +34,7 @@ pub struct Counters {
 
 impl Counters {
     /// Room for [`RecordKind`]s, a power of two so that an index can be masked.
-    pub const KINDS: usize = 8;
+    pub const KINDS: usize = 16;
 
     /// All zero.
     pub const ZERO: Self = Self {
@@ -58,4 +58,4 @@ impl Counters {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 16));
+const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32));

@@ -67,6 +67,7 @@ layout! {
     prot_name = proto.name;
     error = sock.sk_err;
     owned = sock.sk_lock.owned;
+    protocol = sock.sk_protocol;
     uid = sock.sk_uid;
     local_port = inet_sock.inet_sport;
     write_seq = tcp_sock.write_seq;
@@ -85,6 +86,7 @@ layout! {
     cb_seq = tcp_skb_cb.seq;
     timer_function = timer_list.function;
     timer_expires = timer_list.expires;
+    timer_pending = timer_list.entry.pprev;
     tw_timer = inet_timewait_sock.tw_timer;
     tw_substate = inet_timewait_sock.tw_substate;
     tw_local_port = inet_timewait_sock.tw_sport;

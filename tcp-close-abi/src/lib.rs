@@ -14,8 +14,8 @@ mod settings;
 pub use counters::{Counters, RESET_REASONS, STATES};
 pub use layout::{Field, Layout};
 pub use record::{
-    FinRetransmit, Header, MAX_FRAMES, MinisockCancel, MinisockSegment, MinisockTimer, Pair, RecordKind,
-    Reset, StateChange, flag,
+    FinRetransmit, Header, MAX_FRAMES, MinisockBegin, MinisockCancel, MinisockEnd, MinisockSegment,
+    MinisockTimer, Pair, RecordKind, Reset, StateChange, end, flag,
 };
 pub use settings::{MAX_NETNS, Settings};
 
@@ -23,7 +23,7 @@ pub use settings::{MAX_NETNS, Settings};
 /// test compares the two.
 ///
 /// Raise it with every change of a record, of [`Layout`], [`Settings`] or [`Counters`].
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// `AF_INET` as the kernel writes it into `skc_family`; the same on every architecture.
 pub const AF_INET: u16 = 2;

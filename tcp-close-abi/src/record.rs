@@ -27,13 +27,19 @@ pub enum RecordKind {
     TimerCancel = 5,
     /// [`MinisockTimer`], from `timer:timer_expire_entry`.
     TimerExpire = 6,
-    /// [`MinisockSegment`], from `skb:kfree_skb`.
+    /// [`MinisockSegment`], from `skb:kfree_skb` or `tcp_timewait_state_process`.
     Segment = 7,
+    /// [`MinisockBegin`], from `inet_twsk_hashdance`.
+    MinisockBegin = 8,
+    /// [`MinisockTimer`], from `__inet_twsk_schedule`.
+    MinisockRestart = 9,
+    /// [`MinisockEnd`], from `inet_twsk_kill`.
+    MinisockEnd = 10,
 }
 
 impl RecordKind {
     /// Every kind, at the index of its value.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::StateChange,
         Self::FinRetransmit,
         Self::ResetSent,
@@ -42,6 +48,9 @@ impl RecordKind {
         Self::TimerCancel,
         Self::TimerExpire,
         Self::Segment,
+        Self::MinisockBegin,
+        Self::MinisockRestart,
+        Self::MinisockEnd,
     ];
 
     /// The kind of a raw value; `None` for one this version does not know.
@@ -49,6 +58,24 @@ impl RecordKind {
     pub const fn from_raw(raw: u32) -> Option<Self> {
         if (raw as usize) < Self::ALL.len() { Some(Self::ALL[raw as usize]) } else { None }
     }
+}
+
+/// Values of [`MinisockEnd::end`]: what was under way when a minisock came to its end.
+pub mod end {
+    /// None of what follows.
+    pub const UNKNOWN: u32 = 0;
+    /// `tw_timer_handler`: its timer expired.
+    pub const EXPIRY: u32 = 1;
+    /// `tcp_twsk_unique` gave its socket pair to a `connect()`.
+    pub const CONNECT: u32 = 2;
+    /// `tcp_timewait_state_process` dealt with a segment, and left it to its caller to go on with.
+    pub const RECEIVE: u32 = 3;
+    /// `tcp_timewait_state_process`, dealing with a segment.
+    pub const RESET: u32 = 4;
+    /// `inet_twsk_purge`: its network namespace goes away.
+    pub const PURGE: u32 = 5;
+    /// `tcp_abort`: an operator wants it.
+    pub const ABORT: u32 = 6;
 }
 
 /// Bits of [`Header::flags`].
@@ -68,8 +95,9 @@ pub mod flag {
 pub struct Header {
     /// `bpf_ktime_get_ns` at the hook: nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
-    /// Socket cookie (`sock_common.skc_cookie`); 0 where the kernel never gave the socket one.
-    pub cookie: u64,
+    /// Identity of the full socket: its cookie (`sock_common.skc_cookie`), or its kernel address, which has its
+    /// highest bit set, without [`crate::Settings::cookies`]. Of a minisock its cookie, 0 where it has none.
+    pub socket: u64,
     /// A [`RecordKind`].
     pub kind: u32,
     /// Inode number of the network namespace (`net.ns.inum`).
@@ -216,6 +244,32 @@ pub struct MinisockCancel {
     pub stack: [u64; MAX_FRAMES],
 }
 
+/// A minisock takes the place of a full socket, which is about to enter CLOSE.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockBegin {
+    /// The minisock, its timer as it is about to be.
+    pub timer: MinisockTimer,
+    /// Identity of the full socket, as in [`Header::socket`].
+    pub replaces: u64,
+}
+
+/// A minisock comes to its end.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockEnd {
+    /// The minisock, whole for the last time.
+    pub timer: MinisockTimer,
+    /// Name of `current`, NUL-padded: who takes the socket pair or kills it, where a process does.
+    pub comm: [u8; 16],
+    /// Thread group of `current`.
+    pub pid: u32,
+    /// A value of [`end`].
+    pub end: u32,
+}
+
 /// A minisock has dealt with a segment; its timer is as the segment left it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
@@ -240,6 +294,8 @@ const _: () = {
     assert!(size_of::<FinRetransmit>() == 40);
     assert!(size_of::<Reset>() == 40);
     assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8 + 16);
+    assert!(size_of::<MinisockBegin>() == size_of::<MinisockTimer>() + 8);
+    assert!(size_of::<MinisockEnd>() == size_of::<MinisockTimer>() + 24);
     assert!(size_of::<MinisockSegment>() == size_of::<MinisockTimer>() + 16);
     assert!(size_of::<MinisockCancel>() == size_of::<MinisockTimer>() + 24 + 8 + 8 * MAX_FRAMES);
     assert!(RecordKind::ALL.len() <= crate::Counters::KINDS);

@@ -29,6 +29,11 @@ pub struct Settings {
     pub reset_has_reason: u32,
     /// 1 where `tcp:tcp_retransmit_skb` has a third argument, the error (Linux 6.18 and later).
     pub retransmit_has_error: u32,
+    /// 1 to know a socket by its cookie, which takes a helper that tracing programs have since Linux 5.12 and kprobes
+    /// never; 0 to know it by its address.
+    pub cookies: u32,
+    /// 1 to record the segments that minisocks deal with, where their own function tells of them.
+    pub segments: u32,
 }
 
 impl Settings {
@@ -43,7 +48,9 @@ impl Settings {
         drop_has_receiver: 0,
         reset_has_reason: 0,
         retransmit_has_error: 0,
+        cookies: 0,
+        segments: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 24);
+const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 32);

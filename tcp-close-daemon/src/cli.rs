@@ -142,6 +142,10 @@ pub enum ProbeFamily {
     Auto,
     /// Tracepoints only.
     Tracepoint,
+    /// Functions by trampoline, and tracepoints for what has only these.
+    Fentry,
+    /// Functions by kprobe, and tracepoints for what has only these.
+    Kprobe,
 }
 
 /// Arguments of `watch`.

@@ -11,6 +11,7 @@ use crate::{
     },
     pipeline::RunError,
     probe::{Preflight, Probe, ProbeError, ProbeSettings},
+    sentence::sentence,
     settings::SettingsError,
 };
 
@@ -44,13 +45,13 @@ pub enum Failure {
         missing: String,
     },
     /// The kernel has no BTF, or lacks a field.
-    #[error("{}; tcp-close needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF", chain(.0))]
+    #[error("{}; tcp-close needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF", sentence(.0))]
     Kernel(#[source] BtfError),
     /// The probes cannot be had.
-    #[error("{}; `tcp-close check` says what this kernel allows, -v more", chain(.0))]
+    #[error("{}; `tcp-close check` says what this kernel allows, -v more", sentence(.0))]
     Probe(#[source] ProbeError),
     /// The loop cannot go on.
-    #[error("{}", chain(.0))]
+    #[error("{}", sentence(.0))]
     Run(#[from] RunError),
     /// Nothing can be written to stdout.
     #[error("cannot write to stdout: {0}")]
@@ -71,21 +72,6 @@ impl Failure {
     }
 }
 
-/// An error with what caused it, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        // Some libraries put the source into the text as well.
-        let cause = error.to_string();
-        if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 /// Looks at the kernel and attaches the probes, or says what is missing for it.
 fn attach(command: &'static str, settings: &ProbeSettings) -> Result<(Preflight, Probe), Failure> {
     let missing: Vec<Need> =
@@ -97,13 +83,12 @@ fn attach(command: &'static str, settings: &ProbeSettings) -> Result<(Preflight,
     let preflight = Preflight::run().map_err(Failure::Kernel)?;
     let probe = Probe::attach(&preflight, settings).map_err(Failure::Probe)?;
     for report in probe.reports() {
-        if let Some(detail) = &report.detail {
-            tracing::warn!(
-                "hook {} is {}: {detail}; lost: {}",
-                report.hook.name(),
-                report.verdict.name(),
-                report.hook.loss()
-            );
+        let (hook, verdict) = (report.hook.name(), report.verdict.name());
+        let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
+        if let Some(lost) = report.lost() {
+            tracing::warn!("hook {hook} is {verdict}{detail}; lost: {lost}");
+        } else {
+            tracing::debug!("hook {hook} is {verdict}{detail}");
         }
     }
     tracing::debug!("attached");

@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     event::{
-        Cancel, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process, ResetSent,
-        Segment, SocketError, StateChange, TcpState,
+        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
+        ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     kernel::tick::Hz,
 };
@@ -109,12 +109,30 @@ impl Decoder {
                     seq: record.seq,
                     end_seq: record.end_seq,
                     fin: record.tcp_flags & 1 != 0,
+                    syn: record.tcp_flags & 2 != 0,
                     rst: record.tcp_flags & 4 != 0,
+                    ack: record.tcp_flags & 16 != 0,
                 };
                 EventKind::Segment(self.timer(record.timer)?, segment)
             }
+            abi::RecordKind::MinisockBegin => {
+                let record: abi::MinisockBegin = read(&header, bytes)?;
+                let socket = ConnectionId { netns: header.netns, socket: record.replaces };
+                EventKind::MinisockBegan(self.timer(record.timer)?, socket)
+            }
+            abi::RecordKind::MinisockRestart => {
+                EventKind::MinisockRestarted(self.timer(read(&header, bytes)?)?)
+            }
+            abi::RecordKind::MinisockEnd => {
+                let record: abi::MinisockEnd = read(&header, bytes)?;
+                let cancel = Cancel {
+                    site: site(record.end),
+                    process: Process { pid: record.pid, comm: Comm::from_bytes(record.comm) },
+                };
+                EventKind::MinisockEnded(self.timer(record.timer)?, cancel)
+            }
         };
-        let id = ConnectionId { netns: header.netns, cookie: header.cookie };
+        let id = ConnectionId { netns: header.netns, socket: header.socket };
         Ok(Event { at: Monotonic::from_nanos(header.at), id, kind })
     }
 
@@ -180,6 +198,19 @@ fn state_change(record: abi::StateChange) -> Result<StateChange, DecodeError> {
         bytes_sent: record.bytes_sent.saturating_sub(record.bytes_retrans),
         bytes_received: record.bytes_received,
     })
+}
+
+/// Where a minisock comes to its end, by what the kernel side noted.
+const fn site(end: u32) -> CancelSite {
+    match end {
+        abi::end::EXPIRY => CancelSite::Expiry,
+        abi::end::CONNECT => CancelSite::Connect,
+        abi::end::RECEIVE => CancelSite::Receive,
+        abi::end::RESET => CancelSite::Reset,
+        abi::end::PURGE => CancelSite::Purge,
+        abi::end::ABORT => CancelSite::Abort,
+        _ => CancelSite::Unknown,
+    }
 }
 
 fn state(header: &abi::Header, number: u32) -> Result<TcpState, DecodeError> {

@@ -162,14 +162,24 @@ impl FromStr for TcpState {
 
 /// Which connection: one life of one socket pair, as one end sees it.
 ///
-/// The socket cookie is the identity; the socket pair is not, since it is reused while the kernel still holds
-/// the last one's minisock. Old kernels count cookies per namespace, so that is part of it.
+/// The socket is the identity; the socket pair is not, since it is reused while the kernel still holds the last one's
+/// minisock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
     /// Inode number of the network namespace.
     pub netns: u32,
-    /// Socket cookie; 0 for a minisock that never got one.
-    pub cookie: u64,
+    /// The full socket's cookie, which its minisock inherits; where cookies cannot be asked for, the full socket's kernel
+    /// address, which is its own while it lives. 0 for a minisock that has no cookie.
+    pub socket: u64,
+}
+
+impl ConnectionId {
+    /// The socket cookie; `None` where there is none. Old kernels count cookies per namespace.
+    pub fn cookie(&self) -> Option<u64> {
+        /// Addresses of the kernel have the highest bit set, on every architecture; no count of sockets gets there.
+        const ADDRESS: u64 = 1 << 63;
+        Some(self.socket).filter(|&socket| socket != 0 && socket & ADDRESS == 0)
+    }
 }
 
 /// A socket pair seen from the local end; an IPv4 address mapped into IPv6 is shown as IPv4.
@@ -248,6 +258,12 @@ pub enum EventKind {
     TimerExpired(MinisockTimer),
     /// A minisock has dealt with a segment.
     Segment(MinisockTimer, Segment),
+    /// A minisock takes the place of this full socket.
+    MinisockBegan(MinisockTimer, ConnectionId),
+    /// A minisock's wait begins again.
+    MinisockRestarted(MinisockTimer),
+    /// A minisock ends, for the reason that the place in the kernel tells.
+    MinisockEnded(MinisockTimer, Cancel),
 }
 
 /// A full socket changes its state.
@@ -334,6 +350,7 @@ pub struct MinisockTimer {
 
 /// A segment that a minisock has dealt with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a TCP header")]
 pub struct Segment {
     /// Sequence number.
     pub seq: u32,
@@ -341,11 +358,23 @@ pub struct Segment {
     pub end_seq: u32,
     /// It carries FIN.
     pub fin: bool,
+    /// It carries SYN.
+    pub syn: bool,
     /// It carries RST.
     pub rst: bool,
+    /// It carries ACK.
+    pub ack: bool,
 }
 
-/// A minisock's timer is cancelled.
+impl Segment {
+    /// Whether a minisock in TIME-WAIT that gets it waits anew, as far as its flags tell
+    /// (`tcp_timewait_state_process`). One without ACK, such as a SYN, does so too if its timestamp is too old.
+    pub const fn restarts(&self) -> bool {
+        self.ack && !self.rst
+    }
+}
+
+/// A minisock's timer is cancelled, or the minisock ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cancel {
     /// From this place in the kernel.
@@ -354,7 +383,8 @@ pub struct Cancel {
     pub process: Process,
 }
 
-/// From where in the kernel a minisock's timer was cancelled: the first function on the stack that tells.
+/// From where in the kernel a minisock's timer was cancelled, or the minisock ended: the first function on the stack
+/// that tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelSite {
     /// The timer wheel, on its way to the handler.
@@ -371,7 +401,7 @@ pub enum CancelSite {
     Purge,
     /// An operator: `ss -K`.
     Abort,
-    /// No function on the stack is known.
+    /// None that is known.
     Unknown,
 }
 

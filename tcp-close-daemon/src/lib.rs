@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod pipeline;
 pub mod probe;
 pub mod render;
+mod sentence;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -246,5 +246,8 @@ const fn kind_label(kind: RecordKind) -> &'static str {
         RecordKind::TimerCancel => "timer_cancel",
         RecordKind::TimerExpire => "timer_expire",
         RecordKind::Segment => "segment",
+        RecordKind::MinisockBegin => "minisock_begin",
+        RecordKind::MinisockRestart => "minisock_restart",
+        RecordKind::MinisockEnd => "minisock_end",
     }
 }

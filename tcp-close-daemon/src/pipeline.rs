@@ -17,7 +17,7 @@ use crate::{
     decode::Decoder,
     event::Monotonic,
     lifecycle::{Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
-    probe::{Diagnostics, Hook, Preflight, Probe, ProbeError},
+    probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
     shutdown::{Shutdown, StopReason},
 };
 
@@ -94,7 +94,12 @@ impl Pipeline {
     /// Puts the parts together around attached probes.
     pub fn new(mut probe: Probe, preflight: &Preflight, limits: Limits) -> Self {
         let wait = Wait { nominal: TIME_WAIT, slack: preflight.hz().slack(TIME_WAIT) };
-        let sees = Sees { minisocks: probe.has(Hook::Minisock), segments: probe.has(Hook::Witness) };
+        let minisocks = probe.rung(Hook::Minisock);
+        let sees = Sees {
+            minisocks: minisocks.is_some(),
+            starts: minisocks.is_some_and(Rung::is_function),
+            segments: probe.has(Hook::Witness),
+        };
         Self {
             diagnostics: probe.take_diagnostics(),
             decoder: Decoder::new(preflight.hz(), preflight.cancel_sites().clone()),

@@ -28,12 +28,14 @@ use crate::{
 
 mod counters;
 mod diagnostics;
+mod hook;
 mod ladder;
 mod object;
 mod program_stats;
 
 pub use diagnostics::Diagnostics;
-pub use ladder::{Family, Hook, HookReport, Rung, Verdict};
+pub use hook::{Family, Hook, Rung};
+pub use ladder::{HookReport, Verdict};
 pub use program_stats::ProgramStats;
 
 /// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, half a
@@ -52,6 +54,8 @@ pub struct Preflight {
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
     cancel_sites: CancelSites,
+    /// Functions that rungs hang on and this kernel has.
+    functions: Vec<&'static str>,
     start_has_bucket: bool,
     drop_has_receiver: bool,
     reset_has_reason: bool,
@@ -79,6 +83,7 @@ impl Preflight {
             layout: btf.layout()?,
             tw_timer_handler,
             cancel_sites,
+            functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
             drop_has_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
             reset_has_reason: has_third_argument("tcp_send_reset"),
@@ -109,16 +114,24 @@ impl Preflight {
         &self.reset_reasons
     }
 
-    /// Why a hook would be of no use on this kernel, if so.
-    fn obstacle(&self, hook: Hook) -> Option<String> {
-        match hook {
-            Hook::Minisock => self.addresses_error().map(str::to_owned),
-            Hook::Witness if !self.drop_has_receiver => Some(
+    /// Why a hook would be of no use on this rung of this kernel, if so.
+    fn obstacle(&self, hook: Hook, rung: Rung, identity: Identity) -> Option<String> {
+        match (hook, rung) {
+            (Hook::Minisock, Rung::TpBtf) => self.addresses_error().map(str::to_owned),
+            (Hook::Witness, Rung::TpBtf) if !self.drop_has_receiver => Some(
                 "the kernel's kfree_skb does not name the receiving socket (Linux 6.12 and later do)"
                     .to_owned(),
             ),
+            (Hook::StateChange, Rung::Kprobe) if identity == Identity::Cookie => {
+                Some("a kprobe cannot ask for a socket's cookie".to_owned())
+            }
             _ => None,
         }
+    }
+
+    /// Whether the kernel has this function, of those that a rung hangs on.
+    fn has_function(&self, name: &str) -> bool {
+        self.functions.contains(&name)
     }
 
     /// Why the timer of minisocks cannot be told from others, if it cannot.
@@ -152,6 +165,15 @@ impl Default for ProbeSettings {
             witness: true,
         }
     }
+}
+
+/// What a full socket is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    /// Its cookie, which its minisock inherits. Tracing programs may ask for it since Linux 5.12, kprobes never.
+    Cookie,
+    /// Its kernel address, which is its own while it lives.
+    Address,
 }
 
 /// The probes cannot be had at all.
@@ -216,8 +238,20 @@ impl Probe {
         Self::load_and_climb(preflight, settings).map(|probe| probe.reports)
     }
 
+    /// Sockets are known by their cookies if that works out, else by their addresses.
     fn load_and_climb(preflight: &Preflight, settings: &ProbeSettings) -> Result<Self, ProbeError> {
-        let kernel_settings = kernel_settings(preflight, settings)?;
+        let by_cookie = settings.family != Family::Kprobe;
+        if by_cookie {
+            let probe = Self::load(preflight, settings, Identity::Cookie)?;
+            if probe.has(Hook::StateChange) {
+                return Ok(probe);
+            }
+        }
+        Self::load(preflight, settings, Identity::Address)
+    }
+
+    fn load(preflight: &Preflight, settings: &ProbeSettings, identity: Identity) -> Result<Self, ProbeError> {
+        let kernel_settings = kernel_settings(preflight, settings, identity)?;
         let mut ebpf = EbpfLoader::new()
             .override_global("LAYOUT", preflight.layout.as_bytes(), true)
             .override_global("SETTINGS", kernel_settings.as_bytes(), true)
@@ -228,7 +262,7 @@ impl Probe {
             .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
             .map_err(|source| ProbeError::Map { name: "COUNTERS", source })?;
-        let reports = ladder::climb(&mut ebpf, preflight, settings);
+        let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
         Ok(Self { ebpf, ring, counters, reports })
     }
 
@@ -261,7 +295,12 @@ impl Probe {
 
     /// Whether a hook is attached.
     pub fn has(&self, hook: Hook) -> bool {
-        self.reports.iter().any(|report| report.hook == hook && report.rung.is_some())
+        self.rung(hook).is_some()
+    }
+
+    /// The rung that a hook hangs on.
+    pub fn rung(&self, hook: Hook) -> Option<Rung> {
+        self.reports.iter().find(|report| report.hook == hook)?.rung
     }
 
     /// Run times of the programs, while the kernel keeps them (`kernel.bpf_stats_enabled`).
@@ -271,7 +310,7 @@ impl Probe {
 
     /// Events lost because a program was running on that CPU already.
     pub fn skipped(&self) -> u64 {
-        let lost = program_stats::read(&self.ebpf, |program| !ladder::is_made_up_for(program));
+        let lost = program_stats::read(&self.ebpf, |program| !hook::is_made_up_for(program));
         lost.map(|stats| stats.recursion_misses).sum()
     }
 
@@ -281,7 +320,11 @@ impl Probe {
     }
 }
 
-fn kernel_settings(preflight: &Preflight, settings: &ProbeSettings) -> Result<Settings, ProbeError> {
+fn kernel_settings(
+    preflight: &Preflight,
+    settings: &ProbeSettings,
+    identity: Identity,
+) -> Result<Settings, ProbeError> {
     let mut netns = [0; tcp_close_abi::MAX_NETNS];
     let count = settings.netns.len();
     let Some(used) = netns.get_mut(..count) else {
@@ -298,6 +341,8 @@ fn kernel_settings(preflight: &Preflight, settings: &ProbeSettings) -> Result<Se
         record_opening: u32::from(settings.record_opening),
         reset_has_reason: u32::from(preflight.reset_has_reason),
         retransmit_has_error: u32::from(preflight.retransmit_has_error),
+        cookies: u32::from(identity == Identity::Cookie),
+        segments: u32::from(settings.witness),
     })
 }
 

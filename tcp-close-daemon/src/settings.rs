@@ -128,6 +128,8 @@ pub const fn family(family: ProbeFamily) -> Family {
     match family {
         ProbeFamily::Auto => Family::Auto,
         ProbeFamily::Tracepoint => Family::Tracepoint,
+        ProbeFamily::Fentry => Family::Fentry,
+        ProbeFamily::Kprobe => Family::Kprobe,
     }
 }
 

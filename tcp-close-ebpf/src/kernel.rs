@@ -5,7 +5,7 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_socket_cookie};
 use tcp_close_abi::{Layout, Settings};
 
 /// Field offsets of the running kernel.
@@ -23,7 +23,41 @@ pub(crate) fn constant<T: Copy>(value: &'static T) -> T {
     unsafe { ptr::read_volatile(value) }
 }
 
-/// A pointer the verifier knows the type of: each [`load`](Self::load) is a plain typed load.
+/// Kernel memory, read field by field at offsets of the running kernel.
+pub(crate) trait Memory: Copy {
+    /// What lies `at` bytes from here; fails on an address that cannot be read.
+    fn read_at<T: Copy>(self, at: usize) -> Result<T, i32>;
+
+    /// Its address.
+    fn address(self) -> u64;
+
+    /// Where a pointer leads that lies at `offset`.
+    fn follow(self, offset: &'static u32) -> Result<Self, i32>;
+
+    /// Of a full socket: what it is known by, as [`tcp_close_abi::Header::socket`] says.
+    fn identity(self) -> u64;
+
+    /// The field at `offset`.
+    #[inline(always)]
+    fn get<T: Copy>(self, offset: &'static u32) -> Result<T, i32> {
+        self.read_at(constant(offset) as usize)
+    }
+
+    /// The field at `inner` of the structure at `outer`.
+    #[inline(always)]
+    fn get_in<T: Copy>(self, outer: &'static u32, inner: &'static u32) -> Result<T, i32> {
+        self.read_at((constant(outer) + constant(inner)) as usize)
+    }
+
+    /// The IPv6 address at `offset`, in two halves: a typed load is of eight bytes at most.
+    #[inline(always)]
+    fn get_ipv6(self, offset: &'static u32) -> Result<[u64; 2], i32> {
+        let at = constant(offset) as usize;
+        Ok([self.read_at(at)?, self.read_at(at + 8)?])
+    }
+}
+
+/// A pointer the verifier knows the type of: each read is a plain typed load, and never fails.
 ///
 /// Half the cost of `bpf_probe_read_kernel`, and legal under `lockdown=confidentiality`.
 /// A load must be exactly one field; the unknown offset keeps LLVM from merging neighbours.
@@ -46,20 +80,45 @@ impl Typed {
     /// The field at `offset`.
     #[inline(always)]
     pub(crate) fn load<T: Copy>(self, offset: &'static u32) -> T {
-        self.load_at(offset, 0)
-    }
-
-    /// The part of the field at `offset` that begins `within` bytes into it.
-    #[inline(always)]
-    pub(crate) fn load_at<T: Copy>(self, offset: &'static u32, within: usize) -> T {
-        // SAFETY: the kernel makes a typed load through a BTF pointer fault-safe (it reads zero on a fault).
-        unsafe { ptr::read_volatile(self.0.add(constant(offset) as usize + within).cast()) }
+        self.load_at(constant(offset) as usize)
     }
 
     /// The pointer field at `offset`, typed by the verifier in its turn.
     #[inline(always)]
-    pub(crate) fn follow(self, offset: &'static u32) -> Self {
+    pub(crate) fn leads(self, offset: &'static u32) -> Self {
         Self(self.load(offset))
+    }
+
+    #[inline(always)]
+    fn load_at<T: Copy>(self, at: usize) -> T {
+        // SAFETY: the kernel makes a typed load through a BTF pointer fault-safe (it reads zero on a fault).
+        unsafe { ptr::read_volatile(self.0.add(at).cast()) }
+    }
+}
+
+impl Memory for Typed {
+    #[inline(always)]
+    fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
+        Ok(self.load_at(at))
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: &'static u32) -> Result<Self, i32> {
+        Ok(self.leads(offset))
+    }
+
+    #[inline(always)]
+    fn identity(self) -> u64 {
+        if constant(&SETTINGS.cookies) == 0 {
+            return self.address();
+        }
+        // SAFETY: the verifier knows the pointer as a socket.
+        unsafe { bpf_get_socket_cookie(self.0.cast_mut().cast()) }
     }
 }
 
@@ -71,29 +130,28 @@ impl Untyped {
     pub(crate) const fn new(pointer: *const u8) -> Self {
         Self(pointer)
     }
+}
 
-    pub(crate) fn address(self) -> u64 {
+impl Memory for Untyped {
+    #[inline(always)]
+    fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
+        // SAFETY: the helper checks the address itself.
+        unsafe { bpf_probe_read_kernel(self.0.wrapping_add(at).cast()) }
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
         self.0 as u64
     }
 
-    /// The field at `inner` of the structure at `outer`.
     #[inline(always)]
-    pub(crate) fn read_at<T>(self, outer: &'static u32, inner: &'static u32) -> Result<T, i32> {
-        // SAFETY: the helper checks the address itself.
-        unsafe { bpf_probe_read_kernel(self.0.add((constant(outer) + constant(inner)) as usize).cast()) }
+    fn follow(self, offset: &'static u32) -> Result<Self, i32> {
+        Ok(Self(self.get(offset)?))
     }
 
-    /// The field at `offset`, or zero where this kernel does not have it; fails as [`Self::read`] does.
     #[inline(always)]
-    pub(crate) fn read_if_present<T: Default>(self, offset: &'static u32) -> Result<T, i32> {
-        if constant(offset) == Layout::ABSENT { Ok(T::default()) } else { self.read(offset) }
-    }
-
-    /// The field at `offset`; fails on an address that cannot be read.
-    #[inline(always)]
-    pub(crate) fn read<T>(self, offset: &'static u32) -> Result<T, i32> {
-        // SAFETY: the helper checks the address itself.
-        unsafe { bpf_probe_read_kernel(self.0.add(constant(offset) as usize).cast()) }
+    fn identity(self) -> u64 {
+        self.address()
     }
 }
 

@@ -4,15 +4,13 @@
 //! fourth argument on Linux 6.12 and later. So this is the witness of what leaves no trace on timers: the
 //! peer's FIN that flips the minisock to TIME-WAIT, FINs sent again, strays, and resets.
 //! Fires for every dropped packet of the host: the first thing to ask is whether there is a receiver, and whether
-//! it is a minisock. Records [`MinisockSegment`].
+//! it is a minisock. Records [`tcp_close_abi::MinisockSegment`].
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcp_close_abi::{MinisockSegment, RecordKind};
 
 use crate::{
-    kernel::{LAYOUT, SETTINGS, Typed, constant},
+    kernel::{LAYOUT, SETTINGS, Typed, Untyped, constant},
     minisock::Minisock,
-    ring,
 };
 
 /// `TCP_TIME_WAIT` (`include/net/tcp_states.h`, user-space ABI): the state of every minisock, whatever its substate.
@@ -27,17 +25,9 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if receiver.is_null() || receiver.load::<u8>(&LAYOUT.state) != TIME_WAIT {
         return 0;
     }
-    if let Some(minisock) = Minisock::tcp(&ctx, receiver.as_ptr()) {
-        let skb = Typed::new(ctx.arg(0));
-        ring::emit::<MinisockSegment>(RecordKind::Segment, |record| {
-            record.write(MinisockSegment {
-                timer: minisock.record(&ctx, RecordKind::Segment),
-                seq: skb.load_at(&LAYOUT.skb_cb, constant(&LAYOUT.cb_seq) as usize),
-                end_seq: skb.load_at(&LAYOUT.skb_cb, constant(&LAYOUT.cb_end_seq) as usize),
-                tcp_flags: u32::from(skb.load_at::<u8>(&LAYOUT.skb_cb, constant(&LAYOUT.cb_flags) as usize)),
-                reserved: 0,
-            });
-        });
+    // The argument's type is that of a full socket, which has other fields than a minisock.
+    if let Some(minisock) = Minisock::tcp(&ctx, Untyped::new(receiver.as_ptr())) {
+        minisock.emit_segment(&ctx, Typed::new(ctx.arg(0)));
     }
     0
 }

@@ -18,19 +18,30 @@
 )]
 
 mod counters;
+mod fate;
 mod kernel;
 mod minisock;
 mod ring;
 mod socket;
+mod state_change;
 
 mod inet_sock_set_state;
+mod inet_twsk_hashdance;
+mod inet_twsk_kill;
+mod inet_twsk_purge;
+mod inet_twsk_schedule;
 mod kfree_skb;
+mod tcp_abort;
 mod tcp_receive_reset;
 mod tcp_retransmit_skb;
 mod tcp_send_reset;
+mod tcp_set_state;
+mod tcp_timewait_state_process;
+mod tcp_twsk_unique;
 mod timer_cancel;
 mod timer_expire_entry;
 mod timer_start;
+mod tw_timer_handler;
 
 /// The kernel lends the helpers used here to GPL-compatible programs only.
 #[unsafe(no_mangle)]

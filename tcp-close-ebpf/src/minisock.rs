@@ -1,40 +1,49 @@
-//! A minisock (`inet_timewait_sock`), found around its timer.
-//!
-//! The timer tracepoints see every timer of the host, so the first thing each hook does is to compare the
-//! timer's function with the one that only minisocks have.
+//! A minisock (`inet_timewait_sock`), as its timer or a function hands it over.
 
 use aya_ebpf::{
     EbpfContext,
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
 };
 use aya_log_ebpf::warn;
-use tcp_close_abi::{AF_INET, AF_INET6, Header, Layout, MinisockTimer, Pair, RecordKind, flag};
+use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, Pair, RecordKind, flag};
 
 use crate::{
     counters,
-    kernel::{LAYOUT, SETTINGS, Typed, Untyped, constant, watched},
+    kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched},
+    ring,
+    socket::{netns_of, pair},
 };
 
 /// A TCP minisock in a network namespace that is watched.
-pub(crate) struct Minisock {
-    fields: Untyped,
+pub(crate) struct Minisock<M> {
+    fields: M,
     netns: u32,
 }
 
-impl Minisock {
+/// The address of the minisock around a timer.
+#[inline(always)]
+pub(crate) fn around(timer: *const u8) -> *const u8 {
+    timer.wrapping_sub(constant(&LAYOUT.tw_timer) as usize)
+}
+
+impl Minisock<Untyped> {
     /// The minisock whose timer this is, if it is a minisock's, TCP's, and its namespace is watched.
+    ///
+    /// The timer tracepoints see every timer of the host, so the first thing is to compare the timer's function with
+    /// the one that only minisocks have.
     #[inline(always)]
-    pub(crate) fn around<C: EbpfContext>(ctx: &C, timer: Typed) -> Option<Self> {
+    pub(crate) fn of_timer<C: EbpfContext>(ctx: &C, timer: Typed) -> Option<Self> {
         if timer.load::<u64>(&LAYOUT.timer_function) != constant(&SETTINGS.tw_timer_handler) {
             return None;
         }
-        Self::tcp(ctx, timer.as_ptr::<u8>().wrapping_sub(constant(&LAYOUT.tw_timer) as usize))
+        Self::tcp(ctx, Untyped::new(around(timer.as_ptr())))
     }
+}
 
-    /// The minisock at this address, if it is TCP's and its namespace is watched.
+impl<M: Memory> Minisock<M> {
+    /// This minisock, if it is TCP's and its namespace is watched.
     #[inline(always)]
-    pub(crate) fn tcp<C: EbpfContext>(ctx: &C, address: *const u8) -> Option<Self> {
-        let fields = Untyped::new(address);
+    pub(crate) fn tcp<C: EbpfContext>(ctx: &C, fields: M) -> Option<Self> {
         match Self::tcp_netns(fields) {
             Ok(Some(netns)) if watched(netns) => Some(Self { fields, netns }),
             Ok(_) => None,
@@ -46,17 +55,15 @@ impl Minisock {
         }
     }
 
-    /// Inode number of its network namespace; `None` for DCCP's minisocks, which share the timer function.
+    /// Inode number of its network namespace; `None` for DCCP's minisocks, which have the same functions.
     #[inline(always)]
-    fn tcp_netns(fields: Untyped) -> Result<Option<u32>, i32> {
-        let prot = Untyped::new(fields.read(&LAYOUT.prot)?);
-        let name: [u8; 3] = prot.read(&LAYOUT.prot_name)?;
-        // "TCP" and "TCPv6" (net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c) against "DCCP" and "DCCPv6".
-        if name != *b"TCP" {
+    fn tcp_netns(fields: M) -> Result<Option<u32>, i32> {
+        // "TCP" and "TCPv6" (net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c) against "DCCP" and "DCCPv6"; no other protocol
+        // has minisocks.
+        if fields.follow(&LAYOUT.prot)?.get::<u8>(&LAYOUT.prot_name)? != b'T' {
             return Ok(None);
         }
-        let net = Untyped::new(fields.read(&LAYOUT.net)?);
-        net.read(&LAYOUT.netns).map(Some)
+        netns_of(fields).map(Some)
     }
 
     /// A record of this minisock's timer; one with a field that could not be read is flagged and counted.
@@ -65,7 +72,7 @@ impl Minisock {
         // SAFETY: no arguments.
         let (at, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
         let mut record = MinisockTimer {
-            header: Header { at, cookie: 0, kind: kind as u32, netns: self.netns, flags: 0, reserved: 0 },
+            header: Header { at, socket: 0, kind: kind as u32, netns: self.netns, flags: 0, reserved: 0 },
             pair: Pair {
                 local: [0; 16],
                 remote: [0; 16],
@@ -93,23 +100,44 @@ impl Minisock {
 
     #[inline(always)]
     fn fill(&self, record: &mut MinisockTimer) -> Result<(), i32> {
-        record.header.cookie = self.fields.read(&LAYOUT.cookie)?;
-        record.expires = self.fields.read_at(&LAYOUT.tw_timer, &LAYOUT.timer_expires)?;
-        record.entry_stamp = self.fields.read_if_present(&LAYOUT.tw_entry_stamp)?;
-        record.substate = u32::from(self.fields.read::<u8>(&LAYOUT.tw_substate)?);
-        record.rcv_nxt = self.fields.read(&LAYOUT.tw_rcv_nxt)?;
-        record.pair.family = self.fields.read(&LAYOUT.family)?;
-        record.pair.local_port = self.fields.read(&LAYOUT.tw_local_port)?;
-        record.pair.remote_port = self.fields.read(&LAYOUT.remote_port)?;
-        if record.pair.family == AF_INET {
-            let (local, remote): ([u8; 4], [u8; 4]) =
-                (self.fields.read(&LAYOUT.local_v4)?, self.fields.read(&LAYOUT.remote_v4)?);
-            record.pair.local[..4].copy_from_slice(&local);
-            record.pair.remote[..4].copy_from_slice(&remote);
-        } else if record.pair.family == AF_INET6 {
-            record.pair.local = self.fields.read(&LAYOUT.local_v6)?;
-            record.pair.remote = self.fields.read(&LAYOUT.remote_v6)?;
+        let fields = self.fields;
+        if constant(&SETTINGS.cookies) != 0 {
+            record.header.socket = fields.get(&LAYOUT.cookie)?;
         }
+        record.expires = fields.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires)?;
+        if constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT {
+            record.entry_stamp = fields.get(&LAYOUT.tw_entry_stamp)?;
+        }
+        record.substate = u32::from(fields.get::<u8>(&LAYOUT.tw_substate)?);
+        record.rcv_nxt = fields.get(&LAYOUT.tw_rcv_nxt)?;
+        record.pair = pair(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;
         Ok(())
     }
+
+    /// Records a segment that this minisock has dealt with, as a [`MinisockSegment`].
+    #[inline(always)]
+    pub(crate) fn emit_segment<C: EbpfContext, S: Memory>(&self, ctx: &C, skb: S) {
+        ring::emit::<MinisockSegment>(RecordKind::Segment, |record| {
+            let record = record.write(MinisockSegment {
+                timer: self.record(ctx, RecordKind::Segment),
+                seq: 0,
+                end_seq: 0,
+                tcp_flags: 0,
+                reserved: 0,
+            });
+            if let Err(error) = fill_segment(skb, record) {
+                record.timer.header.flags |= flag::UNREADABLE;
+                counters::unreadable();
+                warn!(ctx, "cannot read a field of a segment: error {}", error);
+            }
+        });
+    }
+}
+
+#[inline(always)]
+fn fill_segment<S: Memory>(skb: S, record: &mut MinisockSegment) -> Result<(), i32> {
+    record.seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq)?;
+    record.end_seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_end_seq)?;
+    record.tcp_flags = u32::from(skb.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags)?);
+    Ok(())
 }

@@ -1,18 +1,18 @@
-//! A full TCP socket, as the tracepoints hand it over.
+//! A full TCP socket, as tracepoints and functions hand it over.
 
-use aya_ebpf::helpers::{bpf_skc_to_tcp_sock, generated::bpf_get_socket_cookie, generated::bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_skc_to_tcp_sock, generated::bpf_ktime_get_ns};
 use tcp_close_abi::{AF_INET, AF_INET6, Header, Pair, RecordKind};
 
-use crate::kernel::{LAYOUT, Typed, watched};
+use crate::kernel::{LAYOUT, Memory, Typed, Untyped, watched};
 
 /// A `struct tcp_sock` in a network namespace that is watched.
-pub(crate) struct TcpSocket {
-    fields: Typed,
+pub(crate) struct TcpSocket<M> {
+    fields: M,
     netns: u32,
     family: u16,
 }
 
-impl TcpSocket {
+impl TcpSocket<Typed> {
     /// The TCP socket behind `sk`, if it is one, full, IPv4 or IPv6, and in a namespace that is watched.
     ///
     /// `bpf_skc_to_tcp_sock` (Linux 5.9) answers NULL for minisocks, request socks and every other protocol,
@@ -24,19 +24,35 @@ impl TcpSocket {
         if fields.is_null() {
             return None;
         }
-        let family: u16 = fields.load(&LAYOUT.family);
+        Self::in_watched_netns(fields).ok()?
+    }
+}
+
+impl TcpSocket<Untyped> {
+    /// The same for a full socket of which no type is known; fails where it cannot be read.
+    #[inline(always)]
+    pub(crate) fn watched_untyped(sk: Untyped) -> Result<Option<Self>, i32> {
+        // `IPPROTO_TCP` (include/uapi/linux/in.h); MPTCP's own socket has another.
+        if sk.get::<u16>(&LAYOUT.protocol)? != 6 {
+            return Ok(None);
+        }
+        Self::in_watched_netns(sk)
+    }
+}
+
+impl<M: Memory> TcpSocket<M> {
+    #[inline(always)]
+    fn in_watched_netns(fields: M) -> Result<Option<Self>, i32> {
+        let family: u16 = fields.get(&LAYOUT.family)?;
         if family != AF_INET && family != AF_INET6 {
-            return None;
+            return Ok(None);
         }
-        let netns = netns_of(fields);
-        if !watched(netns) {
-            return None;
-        }
-        Some(Self { fields, netns, family })
+        let netns = netns_of(fields)?;
+        Ok(watched(netns).then_some(Self { fields, netns, family }))
     }
 
     /// Its fields, at offsets of `tcp_sock` and of what `tcp_sock` begins with.
-    pub(crate) const fn fields(&self) -> Typed {
+    pub(crate) const fn fields(&self) -> M {
         self.fields
     }
 
@@ -49,8 +65,7 @@ impl TcpSocket {
         Header {
             // SAFETY: no arguments.
             at: unsafe { bpf_ktime_get_ns() },
-            // SAFETY: the verifier knows the pointer as a socket.
-            cookie: unsafe { bpf_get_socket_cookie(self.fields.as_ptr::<u8>().cast_mut().cast()) },
+            socket: self.fields.identity(),
             kind: kind as u32,
             netns: self.netns,
             flags,
@@ -60,32 +75,39 @@ impl TcpSocket {
 
     /// The socket pair; `inet_sport`, since `skc_num` is already 0 when a socket closes.
     #[inline(always)]
-    pub(crate) fn pair(&self) -> Pair {
-        let mut pair = Pair {
-            local: [0; 16],
-            remote: [0; 16],
-            local_port: self.fields.load(&LAYOUT.local_port),
-            remote_port: self.fields.load(&LAYOUT.remote_port),
-            family: self.family,
-            reserved: 0,
-        };
-        if self.family == AF_INET {
-            put(&mut pair.local, 0, self.fields.load::<u32>(&LAYOUT.local_v4).to_ne_bytes());
-            put(&mut pair.remote, 0, self.fields.load::<u32>(&LAYOUT.remote_v4).to_ne_bytes());
-        } else {
-            put(&mut pair.local, 0, self.fields.load_at::<u64>(&LAYOUT.local_v6, 0).to_ne_bytes());
-            put(&mut pair.local, 8, self.fields.load_at::<u64>(&LAYOUT.local_v6, 8).to_ne_bytes());
-            put(&mut pair.remote, 0, self.fields.load_at::<u64>(&LAYOUT.remote_v6, 0).to_ne_bytes());
-            put(&mut pair.remote, 8, self.fields.load_at::<u64>(&LAYOUT.remote_v6, 8).to_ne_bytes());
-        }
-        pair
+    pub(crate) fn pair(&self) -> Result<Pair, i32> {
+        pair(self.fields, self.family, &LAYOUT.local_port)
     }
 }
 
-/// Inode number of the network namespace of a socket.
+/// The socket pair of any kind of socket; its own port lies at `local_port`.
 #[inline(always)]
-pub(crate) fn netns_of(sk: Typed) -> u32 {
-    sk.follow(&LAYOUT.net).load(&LAYOUT.netns)
+pub(crate) fn pair<M: Memory>(fields: M, family: u16, local_port: &'static u32) -> Result<Pair, i32> {
+    let mut pair = Pair {
+        local: [0; 16],
+        remote: [0; 16],
+        local_port: fields.get(local_port)?,
+        remote_port: fields.get(&LAYOUT.remote_port)?,
+        family,
+        reserved: 0,
+    };
+    if family == AF_INET {
+        put(&mut pair.local, 0, fields.get::<u32>(&LAYOUT.local_v4)?.to_ne_bytes());
+        put(&mut pair.remote, 0, fields.get::<u32>(&LAYOUT.remote_v4)?.to_ne_bytes());
+    } else if family == AF_INET6 {
+        let [local, remote] = [fields.get_ipv6(&LAYOUT.local_v6)?, fields.get_ipv6(&LAYOUT.remote_v6)?];
+        put(&mut pair.local, 0, local[0].to_ne_bytes());
+        put(&mut pair.local, 8, local[1].to_ne_bytes());
+        put(&mut pair.remote, 0, remote[0].to_ne_bytes());
+        put(&mut pair.remote, 8, remote[1].to_ne_bytes());
+    }
+    Ok(pair)
+}
+
+/// Inode number of the network namespace of a socket of any kind.
+#[inline(always)]
+pub(crate) fn netns_of<M: Memory>(sk: M) -> Result<u32, i32> {
+    sk.follow(&LAYOUT.net)?.get(&LAYOUT.netns)
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use tcp_close_abi::{FinRetransmit, RecordKind};
 
 use crate::{
     counters,
-    kernel::{LAYOUT, SETTINGS, Typed, constant},
+    kernel::{LAYOUT, Memory as _, SETTINGS, Typed, constant},
     ring,
     socket::TcpSocket,
 };
@@ -21,7 +21,7 @@ const FIN: u8 = 1;
 fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
     let skb = Typed::new(ctx.arg(1));
     // The low byte of `tcp_flags`, one byte wide before Linux 6.16 and two since, on little-endian machines.
-    let flags: u8 = skb.load_at(&LAYOUT.skb_cb, constant(&LAYOUT.cb_flags) as usize);
+    let flags = skb.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags).unwrap_or(0);
     if flags & FIN == 0 {
         return 0;
     }
@@ -35,7 +35,7 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
             record.write(FinRetransmit {
                 header: socket.header(RecordKind::FinRetransmit, 0),
                 state,
-                seq: skb.load_at(&LAYOUT.skb_cb, constant(&LAYOUT.cb_seq) as usize),
+                seq: skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq).unwrap_or(0),
             });
         });
     }

@@ -21,14 +21,13 @@ fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     let reason = if constant(&SETTINGS.reset_has_reason) != 0 { ctx.arg::<u32>(2) } else { 0 };
     if sk.is_null() {
         // No socket at all: a segment to a closed port, say. Its namespace is that of the device it came by.
-        if !skb.is_null() && watched(skb.follow(&LAYOUT.skb_dev).follow(&LAYOUT.dev_net).load(&LAYOUT.netns))
-        {
+        if !skb.is_null() && watched(skb.leads(&LAYOUT.skb_dev).leads(&LAYOUT.dev_net).load(&LAYOUT.netns)) {
             counters::reset_sent(reason);
         }
         return 0;
     }
     // The fields that every kind of socket, a minisock too, begins with.
-    if !watched(netns_of(sk)) {
+    if !netns_of(sk).is_ok_and(watched) {
         return 0;
     }
     counters::reset_sent(reason);

@@ -16,7 +16,7 @@ use crate::{counters, kernel::Typed, minisock::Minisock, ring};
 
 #[btf_tracepoint(function = "timer_cancel")]
 fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::around(&ctx, Typed::new(ctx.arg(0))) {
+    if let Some(minisock) = Minisock::of_timer(&ctx, Typed::new(ctx.arg(0))) {
         ring::emit::<MinisockCancel>(RecordKind::TimerCancel, |record| {
             let record = record.write(MinisockCancel {
                 timer: minisock.record(&ctx, RecordKind::TimerCancel),

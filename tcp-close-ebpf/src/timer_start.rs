@@ -15,7 +15,7 @@ use crate::{
 
 #[btf_tracepoint(function = "timer_start")]
 fn timer_start(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::around(&ctx, Typed::new(ctx.arg(0))) {
+    if let Some(minisock) = Minisock::of_timer(&ctx, Typed::new(ctx.arg(0))) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
             let record = record.write(minisock.record(&ctx, RecordKind::TimerStart));
             if constant(&SETTINGS.start_has_bucket) != 0 {

@@ -7,11 +7,12 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Failure, chain};
+use super::Failure;
 use crate::{
     cli::{CheckArgs, Output},
     kernel::{btf::VMLINUX, capabilities, lockdown::Lockdown, symbols::KALLSYMS, tick::Hz},
     probe::{Hook, Preflight, Probe, ProbeSettings, Rung, Verdict},
+    sentence::sentence,
     settings,
 };
 
@@ -66,9 +67,9 @@ impl Report {
         let hooks = if missing.is_empty() {
             match &preflight {
                 Ok(preflight) => tried(preflight, args),
-                Err(error) => {
-                    Hook::ALL.map(|hook| unavailable(hook, Some(Verdict::Unsupported), &chain(error))).into()
-                }
+                Err(error) => Hook::ALL
+                    .map(|hook| unavailable(hook, Some(Verdict::Unsupported), &sentence(error)))
+                    .into(),
             }
         } else {
             let detail = format!("not tried: needs {}", missing.join(" and "));
@@ -122,11 +123,13 @@ fn tried(preflight: &Preflight, args: &CheckArgs) -> Vec<HookLine> {
                 hook: report.hook.name(),
                 rung: report.rung.map(Rung::name),
                 verdict: Some(report.verdict.name()),
-                lost: report.detail.is_some().then(|| report.hook.loss()),
+                lost: report.lost(),
                 detail: report.detail,
             })
             .collect(),
-        Err(error) => Hook::ALL.map(|hook| unavailable(hook, Some(Verdict::Failed), &chain(&error))).into(),
+        Err(error) => {
+            Hook::ALL.map(|hook| unavailable(hook, Some(Verdict::Failed), &sentence(&error))).into()
+        }
     }
 }
 
@@ -143,7 +146,7 @@ fn unavailable(hook: Hook, verdict: Option<Verdict>, detail: &str) -> HookLine {
 fn facts<E: std::error::Error>(preflight: Result<&Preflight, &E>) -> Vec<FactLine> {
     let mut facts = vec![match preflight {
         Ok(_) => fact("btf", Some(true), VMLINUX, None),
-        Err(error) => fact("btf", Some(false), "no", Some(chain(error))),
+        Err(error) => fact("btf", Some(false), "no", Some(sentence(error))),
     }];
     facts.push(match preflight.map(Preflight::addresses_error) {
         Ok(None) => fact("kallsyms", Some(true), KALLSYMS, None),

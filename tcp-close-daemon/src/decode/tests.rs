@@ -4,7 +4,6 @@ use proptest::{collection::vec, prelude::*};
 use zerocopy::IntoBytes as _;
 
 use super::*;
-use crate::event::CancelSite;
 
 const HZ: Hz = Hz::new(250);
 
@@ -18,7 +17,7 @@ const INET: abi::Pair = abi::Pair {
 };
 
 fn header(kind: abi::RecordKind, flags: u32) -> abi::Header {
-    abi::Header { at: 1_234_567_890, cookie: 77, kind: kind as u32, netns: 4_026_531_840, flags, reserved: 0 }
+    abi::Header { at: 1_234_567_890, socket: 77, kind: kind as u32, netns: 4_026_531_840, flags, reserved: 0 }
 }
 
 fn state_change_record() -> abi::StateChange {
@@ -90,6 +89,19 @@ fn cancel_record(stack: &[u64]) -> abi::MinisockCancel {
     record
 }
 
+fn begin_record() -> abi::MinisockBegin {
+    abi::MinisockBegin { timer: timer_record(abi::RecordKind::MinisockBegin), replaces: 78 }
+}
+
+fn end_record(end: u32) -> abi::MinisockEnd {
+    abi::MinisockEnd {
+        timer: timer_record(abi::RecordKind::MinisockEnd),
+        comm: *b"wget\0\0\0\0\0\0\0\0\0\0\0\0",
+        pid: 43,
+        end,
+    }
+}
+
 /// One good record of every kind.
 fn records() -> Vec<Vec<u8>> {
     let records = vec![
@@ -101,6 +113,9 @@ fn records() -> Vec<Vec<u8>> {
         cancel_record(&[]).as_bytes().to_vec(),
         timer_record(abi::RecordKind::TimerExpire).as_bytes().to_vec(),
         segment_record(0).as_bytes().to_vec(),
+        begin_record().as_bytes().to_vec(),
+        timer_record(abi::RecordKind::MinisockRestart).as_bytes().to_vec(),
+        end_record(abi::end::EXPIRY).as_bytes().to_vec(),
     ];
     assert_eq!(records.len(), abi::RecordKind::ALL.len());
     records
@@ -140,7 +155,7 @@ fn header_says_when_and_to_which_connection() {
     for record in records() {
         let event = decoder().decode(&record).expect("a good record");
         assert_eq!(event.at, Monotonic::from_nanos(1_234_567_890));
-        assert_eq!(event.id, ConnectionId { netns: 4_026_531_840, cookie: 77 });
+        assert_eq!(event.id, ConnectionId { netns: 4_026_531_840, socket: 77 });
     }
 }
 
@@ -248,22 +263,58 @@ fn timers_in_full() {
         process: Process { pid: 43, comm: Comm::from_bytes(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0") },
     };
     assert_eq!(kind_of(cancel_record(&[]).as_bytes()), EventKind::TimerCancelled(expected, cancel));
-    let segment = Segment { seq: 499, end_seq: 501, fin: false, rst: false };
-    assert_eq!(kind_of(segment_record(0).as_bytes()), EventKind::Segment(expected, segment));
+    let segment = Segment { seq: 499, end_seq: 501, fin: false, syn: false, rst: false, ack: true };
+    assert_eq!(kind_of(segment_record(16).as_bytes()), EventKind::Segment(expected, segment));
+}
+
+#[test]
+fn minisocks_by_function() {
+    let EventKind::MinisockBegan(timer, socket) = kind_of(begin_record().as_bytes()) else {
+        panic!("a minisock begins");
+    };
+    assert_eq!(timer, timer_of(&timer_record(abi::RecordKind::TimerStart)));
+    assert_eq!(socket, ConnectionId { netns: 4_026_531_840, socket: 78 });
+    let restart = timer_record(abi::RecordKind::MinisockRestart);
+    assert_eq!(kind_of(restart.as_bytes()), EventKind::MinisockRestarted(timer));
+
+    let sites = [
+        (abi::end::UNKNOWN, CancelSite::Unknown),
+        (abi::end::EXPIRY, CancelSite::Expiry),
+        (abi::end::CONNECT, CancelSite::Connect),
+        (abi::end::RECEIVE, CancelSite::Receive),
+        (abi::end::RESET, CancelSite::Reset),
+        (abi::end::PURGE, CancelSite::Purge),
+        (abi::end::ABORT, CancelSite::Abort),
+        (u32::MAX, CancelSite::Unknown),
+    ];
+    for (end, site) in sites {
+        let process = Process { pid: 43, comm: Comm::from_bytes(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0") };
+        let ended = EventKind::MinisockEnded(timer, Cancel { site, process });
+        assert_eq!(kind_of(end_record(end).as_bytes()), ended);
+    }
+}
+
+/// Nobody is shown an address of the kernel.
+#[test]
+fn address_is_no_cookie() {
+    let cookie = |socket| ConnectionId { netns: 1, socket }.cookie();
+    assert_eq!(cookie(77), Some(77));
+    assert_eq!(cookie(0), None);
+    assert_eq!(cookie(0xffff_8880_1234_5678), None);
 }
 
 #[test]
 fn flags_of_a_segment() {
     let flags = |tcp_flags| match kind_of(segment_record(tcp_flags).as_bytes()) {
-        EventKind::Segment(_, Segment { fin, rst, .. }) => (fin, rst),
+        EventKind::Segment(_, Segment { fin, syn, rst, ack, .. }) => [fin, syn, rst, ack],
         other => panic!("{other:?}"),
     };
     let (fin, syn, rst, psh, ack) = (1, 2, 4, 8, 16);
-    assert_eq!(flags(0), (false, false));
-    assert_eq!(flags(fin | ack), (true, false));
-    assert_eq!(flags(rst), (false, true));
-    assert_eq!(flags(syn | psh | ack), (false, false));
-    assert_eq!(flags(u32::MAX), (true, true));
+    assert_eq!(flags(0), [false; 4]);
+    assert_eq!(flags(fin | ack), [true, false, false, true]);
+    assert_eq!(flags(rst), [false, false, true, false]);
+    assert_eq!(flags(syn | psh), [false, true, false, false]);
+    assert_eq!(flags(u32::MAX), [true; 4]);
 }
 
 /// The end of the bucket is told at a start, by some kernels.
@@ -407,7 +458,7 @@ fn every_other_length_is_refused() {
 #[test]
 fn unknown_kinds_are_refused() {
     for mut record in records() {
-        for kind in [8, 9, 255, u32::MAX] {
+        for kind in [11, 12, 255, u32::MAX] {
             record[16..20].copy_from_slice(&kind.to_ne_bytes());
             assert_eq!(decoder().decode(&record), Err(DecodeError::Kind(kind)));
         }

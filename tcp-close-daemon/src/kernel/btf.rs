@@ -117,6 +117,12 @@ impl KernelBtf {
         }
     }
 
+    /// Whether the kernel has a function of this name, exported or not.
+    pub fn has_function(&self, name: &str) -> bool {
+        let types = self.btf.resolve_types_by_name(name).unwrap_or_default();
+        types.iter().any(|found| matches!(found, Type::Func(_)))
+    }
+
     /// How many arguments a tracepoint passes; `None` for one this kernel does not have.
     ///
     /// From `typedef void (*btf_trace_NAME)(void *, …)`, whose first parameter is hidden.
@@ -164,5 +170,6 @@ mod tests {
         assert!(layout.write_seq > layout.local_port);
         assert!(btf.tracepoint_arguments("inet_sock_set_state") == Some(3));
         assert!(btf.tracepoint_arguments("no_such_tracepoint").is_none());
+        assert!(btf.has_function("tcp_set_state") && !btf.has_function("no_such_function"));
     }
 }

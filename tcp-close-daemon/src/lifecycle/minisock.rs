@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use crate::{
     event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
-    lifecycle::observation::{
-        Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
+    lifecycle::{
+        observation::{
+            Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
+        },
+        tracker::Sees,
     },
 };
 
@@ -26,6 +29,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What is known so far of a minisock.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing that is known or not")]
 pub(super) struct Minisock {
     /// The connection; that of the full socket, once it is known, for one that began without a cookie.
     id: ConnectionId,
@@ -50,8 +54,12 @@ pub(super) struct Minisock {
     wait: Option<Wait>,
     /// Restarts that are known of.
     restarts: u32,
+    /// No start of its timer goes unseen.
+    sees_starts: bool,
     /// Segments that came in TIME-WAIT, if segments are seen.
     absorbed: Option<AbsorbedSegments>,
+    /// A SYN came last, which may be about to take the socket pair.
+    syn_is_due: bool,
     /// Its timer was cancelled, and what for is not known yet.
     cancelled: Option<Cancelled>,
     story: Option<Story>,
@@ -63,7 +71,11 @@ pub(super) struct Minisock {
 struct AbsorbedSegments {
     fins_again: u32,
     strays: u32,
-    /// A start of the timer showed the flip; the segment that made it, the peer's first FIN, comes next.
+    /// A restart was told by the timer; the segment that made it comes next.
+    restart_is_told: bool,
+    /// The flip was told; the segment that made it, the peer's first FIN, comes next.
+    flip_is_told: bool,
+    /// The peer's first FIN comes next.
     first_fin_due: bool,
     /// When the peer's FIN came for the last time.
     last_fin: Option<Monotonic>,
@@ -78,21 +90,20 @@ pub(super) struct Cancelled {
 }
 
 impl Minisock {
-    /// Its timer has started for the first time. From here on every segment it deals with is seen, or none is.
-    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees_segments: bool) -> Self {
-        let mut minisock = Self::seen_late(id, timer);
-        minisock.absorbed = sees_segments.then(AbsorbedSegments::default);
+    /// Its timer has started for the first time. From here on all of what is seen at all is seen.
+    pub(super) fn begun(at: Monotonic, id: ConnectionId, timer: &MinisockTimer, sees: Sees) -> Self {
+        let mut minisock = Self::seen_late(id, timer, sees);
         minisock.began = Some((at, timer.substate));
         minisock.started(at, timer);
         minisock
     }
 
     /// It was there before we looked.
-    pub(super) const fn seen_late(id: ConnectionId, timer: &MinisockTimer) -> Self {
+    pub(super) fn seen_late(id: ConnectionId, timer: &MinisockTimer, sees: Sees) -> Self {
         Self {
             id,
             pair: timer.pair,
-            nameless: id.cookie == 0,
+            nameless: id.socket == 0,
             began: None,
             substate: timer.substate,
             fin_wait2_since: None,
@@ -102,7 +113,9 @@ impl Minisock {
             fires_at: None,
             wait: None,
             restarts: 0,
-            absorbed: None,
+            sees_starts: sees.starts || sees.segments,
+            absorbed: sees.segments.then(AbsorbedSegments::default),
+            syn_is_due: false,
             cancelled: None,
             story: None,
             gap: false,
@@ -111,8 +124,8 @@ impl Minisock {
 
     /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
     pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
-        let same_cookie = self.nameless || self.id.cookie == id.cookie;
-        same_cookie && self.id.netns == id.netns && self.pair == timer.pair
+        let same_socket = self.nameless || self.id.socket == id.socket;
+        same_socket && self.id.netns == id.netns && self.pair == timer.pair
     }
 
     /// Whether a timer that starts at its address is its own, started again. FIN-WAIT-2 is never restarted.
@@ -130,8 +143,11 @@ impl Minisock {
         if !flipped {
             self.entered = entered;
             self.restarts = self.restarts.saturating_add(1);
-        } else if let Some(absorbed) = &mut self.absorbed {
-            absorbed.first_fin_due = true;
+        }
+        if let Some(absorbed) = &mut self.absorbed {
+            absorbed.restart_is_told |= !flipped;
+            absorbed.flip_is_told |= flipped;
+            absorbed.first_fin_due |= flipped;
         }
         self.cancelled = None;
         Restarted { at, flipped, witness: self.witness() }
@@ -146,64 +162,87 @@ impl Minisock {
         segment: &Segment,
         usual: Wait,
     ) -> (Option<Restarted>, Option<Absorbed>) {
-        let was_in = self.substate;
-        let restarts_before = self.restarts;
-        self.look(at, timer, usual);
-        let flipped = was_in == TcpState::FinWait2 && timer.substate == TcpState::TimeWait;
-        let started = flipped || self.restarts > restarts_before;
-        let restarted = started.then(|| self.started_by(at, timer, segment, flipped, usual));
-        if was_in != TcpState::TimeWait && !flipped {
-            return (restarted, None);
+        if timer.substate == TcpState::FinWait2 {
+            return (None, None);
         }
+        self.syn_is_due = segment.syn && !segment.ack;
+        let flipped = self.substate == TcpState::FinWait2;
+        let started = self.has_started(at, timer, segment, usual);
+        let restarted = started.then(|| Restarted {
+            at: self.last_start.unwrap_or(at),
+            flipped,
+            witness: self.witness(),
+        });
         (restarted, self.absorb(at, segment, flipped))
     }
 
-    /// Its timer was started, and a segment is what shows it. That segment did it, at a time better known than the
-    /// timer's ticks tell, unless the timer says that it was long before: then the segment that did it was lost.
-    fn started_by(
-        &mut self,
-        at: Monotonic,
-        timer: &MinisockTimer,
-        segment: &Segment,
-        flipped: bool,
-        usual: Wait,
-    ) -> Restarted {
+    /// Whether a start of the timer shows by this segment alone: the flip, or a restart.
+    fn has_started(&mut self, at: Monotonic, timer: &MinisockTimer, segment: &Segment, usual: Wait) -> bool {
         let by_timer = self.last_start_by_timer(at, timer, usual);
-        let start = if segment.fin || at.since(by_timer) <= TWO_TICKS { at } else { by_timer };
-        self.last_start = Some(start);
-        if flipped {
+        let now = at.since(by_timer) <= TWO_TICKS;
+        if self.substate == TcpState::FinWait2 {
+            // The peer's FIN made the flip, at a time better known than the timer's ticks tell. Where another segment
+            // shows it, the timer tells when it was, unless that is now.
+            let entered = if segment.fin || now { at } else { by_timer };
             self.substate = TcpState::TimeWait;
-            self.entered = Some(start);
+            self.entered = Some(entered);
+            self.last_start = Some(entered);
             self.nominal_end = Some(nominal_end(at, timer));
+            // If it is another segment's start that is told here, the FIN's is told with the FIN.
+            self.absorbed.get_or_insert_default().flip_is_told = !(segment.fin || now && segment.restarts());
+            return true;
         }
-        Restarted { at: start, flipped, witness: self.witness() }
+        let seen = self.absorbed.get_or_insert_default();
+        let is_told = segment.fin && std::mem::take(&mut seen.flip_is_told)
+            || !segment.rst && std::mem::take(&mut seen.restart_is_told);
+        if is_told {
+            return false;
+        }
+        if segment.restarts() && now {
+            self.last_start = Some(at);
+            self.nominal_end = Some(nominal_end(at, timer));
+            self.restarts = self.restarts.saturating_add(1);
+            return true;
+        }
+        let before = self.restarts;
+        self.look(at, timer, usual);
+        self.restarts > before
     }
 
     /// What a segment is to a minisock in TIME-WAIT; the peer's first FIN is none of its strays.
     fn absorb(&mut self, at: Monotonic, segment: &Segment, flipped: bool) -> Option<Absorbed> {
+        let entered = self.entered;
         let seen = self.absorbed.get_or_insert_default();
+        if self.syn_is_due {
+            return None;
+        }
         if !segment.fin {
             // Another CPU deals with the FIN that made the flip, or it was lost.
             seen.first_fin_due |= flipped;
             seen.strays = seen.strays.saturating_add(1);
             return Some(Absorbed::Stray);
         }
-        seen.last_fin = Some(at);
-        let first = flipped || std::mem::take(&mut seen.first_fin_due);
-        if first {
+        if flipped || std::mem::take(&mut seen.first_fin_due) {
+            seen.last_fin = entered;
             return None;
         }
+        seen.last_fin = Some(at);
         seen.fins_again = seen.fins_again.saturating_add(1);
         Some(Absorbed::FinAgain)
     }
 
-    /// Whether every start of its timer, and every segment, has been seen.
+    /// A SYN that came last has not ended it, so it was a stray.
+    pub(super) fn syn_was_absorbed(&mut self) -> Option<Absorbed> {
+        std::mem::take(&mut self.syn_is_due).then(|| {
+            let seen = self.absorbed.get_or_insert_default();
+            seen.strays = seen.strays.saturating_add(1);
+            Absorbed::Stray
+        })
+    }
+
+    /// Whether every start of its timer has been seen.
     const fn witness(&self) -> Witness {
-        if self.absorbed.is_some() && self.began.is_some() && !self.gap {
-            Witness::Exact
-        } else {
-            Witness::Inferred
-        }
+        if self.sees_starts && self.began.is_some() && !self.gap { Witness::Exact } else { Witness::Inferred }
     }
 
     fn started(&mut self, at: Monotonic, timer: &MinisockTimer) {

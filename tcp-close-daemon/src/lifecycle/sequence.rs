@@ -51,7 +51,7 @@ mod tests {
     fn event(at: u64) -> Event {
         Event {
             at: Monotonic::from_nanos(at),
-            id: ConnectionId { netns: 1, cookie: at },
+            id: ConnectionId { netns: 1, socket: at },
             kind: EventKind::ResetReceived(TcpState::Established),
         }
     }

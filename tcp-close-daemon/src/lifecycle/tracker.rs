@@ -61,9 +61,12 @@ pub struct Stats {
 /// What kinds of events come in: without them, there is a difference between what was not and what was not seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sees {
-    /// Timers of minisocks: else a TIME-WAIT that was refused cannot be told from one unseen.
+    /// Minisocks: else a TIME-WAIT that was refused cannot be told from one unseen.
     pub minisocks: bool,
-    /// Segments that minisocks deal with: else flips and restarts are inferred.
+    /// Every start of their timers, also one that the timer wheel hides: else flips and restarts are inferred, unless
+    /// segments tell.
+    pub starts: bool,
+    /// Segments that minisocks deal with.
     pub segments: bool,
 }
 
@@ -139,6 +142,13 @@ impl Tracker {
             EventKind::TimerCancelled(timer, cancel) => self.timer_cancelled(event, &timer, &cancel, out),
             EventKind::TimerExpired(timer) => self.timer_expired(event, &timer, out),
             EventKind::Segment(timer, segment) => self.segment(event, &timer, &segment, out),
+            EventKind::MinisockBegan(timer, socket) => {
+                // Whatever lay there before: its end was lost.
+                self.end(timer.minisock, None, EndCause::Unknown, None, out);
+                self.begin(event, &timer, socket, out);
+            }
+            EventKind::MinisockRestarted(timer) => self.minisock_restarted(event, &timer, out),
+            EventKind::MinisockEnded(timer, cancel) => self.minisock_ended(event, &timer, &cancel, out),
         }
     }
 
@@ -291,14 +301,26 @@ impl Tracker {
             // Another minisock at the same address: the end of the last one was lost.
             self.end(address, None, EndCause::Unknown, None, out);
         }
-        let mut minisock = Minisock::begun(at, id, timer, self.sees.segments);
+        self.begin(event, timer, id, out);
+    }
+
+    /// A minisock begins, in place of this full socket.
+    fn begin(
+        &mut self,
+        event: &Event,
+        timer: &MinisockTimer,
+        socket: ConnectionId,
+        out: &mut Vec<Observation>,
+    ) {
+        let (at, address) = (event.at, timer.minisock);
+        let mut minisock = Minisock::begun(at, event.id, timer, self.sees);
         if Some(at) <= self.gap_until {
             minisock.mark_gap();
         }
-        if let Some(close) = self.sockets.get_mut(&id) {
-            minisock.replaces(id, close.fin_wait2_since());
+        if let Some(close) = self.sockets.get_mut(&socket) {
+            minisock.replaces(socket, close.fin_wait2_since());
             close.replaced_by(address, timer.substate);
-        } else if self.unclaimed.push((id.netns, timer.pair), (at, address)).is_some() {
+        } else if self.unclaimed.push((socket.netns, timer.pair), (at, address)).is_some() {
             self.stats.unmatched += 1;
         }
         self.keep(address, minisock);
@@ -309,6 +331,34 @@ impl Tracker {
             nominal: Duration::from_nanos(timer.remaining.max(0).unsigned_abs()),
             slack: timer.slack,
         }));
+    }
+
+    fn minisock_restarted(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
+        match self.minisocks.get_mut(&timer.minisock).filter(|minisock| minisock.is(event.id, timer)) {
+            Some(minisock) => {
+                out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
+                out.push(Observation::Restarted(minisock.restarted(event.at, timer)));
+                self.learn_wait(timer.minisock);
+            }
+            // Older than we are, or just over; its end will tell.
+            None => self.stats.unmatched += 1,
+        }
+    }
+
+    fn minisock_ended(
+        &mut self,
+        event: &Event,
+        timer: &MinisockTimer,
+        cancel: &Cancel,
+        out: &mut Vec<Observation>,
+    ) {
+        self.know(event, timer, out);
+        let cause = match cancel.site {
+            CancelSite::Expiry => expired_in(timer.substate),
+            site => cause_of(site, timer.substate),
+        };
+        let by = cancel.site.by_process().then_some(cancel.process);
+        self.end(timer.minisock, Some((event.at, timer)), cause, by, out);
     }
 
     /// Remembers the TIME-WAIT this kernel gives, for minisocks whose own start leaves no trace.
@@ -355,6 +405,7 @@ impl Tracker {
         if let Some(minisock) =
             minisock.filter(|minisock| minisock.is(event.id, timer) && minisock.may_absorb())
         {
+            out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
             let (restarted, absorbed) = minisock.segment(event.at, timer, segment, usual);
             out.extend(restarted.map(Observation::Restarted));
             out.extend(absorbed.map(Observation::Absorbed));
@@ -363,11 +414,7 @@ impl Tracker {
 
     fn timer_expired(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
         self.know(event, timer, out);
-        let cause = match timer.substate {
-            TcpState::TimeWait => EndCause::Expired,
-            _ => EndCause::FinWait2Timeout,
-        };
-        self.end(timer.minisock, Some((event.at, timer)), cause, None, out);
+        self.end(timer.minisock, Some((event.at, timer)), expired_in(timer.substate), None, out);
     }
 
     /// Makes sure there is an entry for a minisock whose timer is seen: it may be older than we are.
@@ -381,7 +428,7 @@ impl Tracker {
         if known == Some(false) {
             self.end(address, None, EndCause::Unknown, None, out);
         }
-        let mut minisock = Minisock::seen_late(event.id, timer);
+        let mut minisock = Minisock::seen_late(event.id, timer, self.sees);
         // Its beginning was lost, but not its full socket: they have the cookie in common.
         if let Some(close) = self.sockets.get_mut(&event.id).filter(|close| close.minisock().is_none()) {
             minisock.replaces(event.id, close.fin_wait2_since());
@@ -420,9 +467,12 @@ impl Tracker {
                 None => self.abandon(id),
             }
         }
-        let Some(minisock) = self.minisocks.pop(&address) else {
+        let Some(mut minisock) = self.minisocks.pop(&address) else {
             return;
         };
+        if cause != EndCause::Recycled {
+            out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
+        }
         // A timer that was cancelled to be restarted did not end there.
         let cancelled = minisock.cancelled().filter(|cancelled| cancelled.site != CancelSite::Restart);
         let seen = seen.or_else(|| cancelled.as_ref().map(|cancelled| (cancelled.at, &cancelled.timer)));
@@ -523,6 +573,14 @@ impl EarlyReset {
             Self::Sent(reset) => close.reset_sent(reset),
             Self::Received => close.reset_received(),
         }
+    }
+}
+
+/// Why a minisock ended whose time was up.
+const fn expired_in(substate: TcpState) -> EndCause {
+    match substate {
+        TcpState::TimeWait => EndCause::Expired,
+        _ => EndCause::FinWait2Timeout,
     }
 }
 

@@ -288,7 +288,7 @@ fn head(event: &'static str, at: Monotonic, id: ConnectionId, pair: &Pair, ancho
         family: if pair.remote.is_ipv4() { "ipv4" } else { "ipv6" },
         local: address(pair.local),
         remote: address(pair.remote),
-        cookie: Some(id.cookie).filter(|&cookie| cookie != 0),
+        cookie: id.cookie(),
     }
 }
 
@@ -317,8 +317,10 @@ fn fin(fin: &Fin, sees_retransmits: bool) -> FinLine {
         ack_of_fin: fin.ack_of_fin,
         peer_seq: fin.peer_seq,
         retransmits: sees_retransmits.then_some(fin.retransmits),
+        // Without the time of the first there is none to count from.
         retransmitted_after: sees_retransmits
-            .then(|| fin.schedule.iter().map(|after| after.as_secs_f64()).collect()),
+            .then(|| fin.schedule.iter().map(|after| after.as_secs_f64()).collect())
+            .filter(|times: &Vec<f64>| fin.retransmits == 0 || !times.is_empty()),
     }
 }
 

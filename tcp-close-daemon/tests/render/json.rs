@@ -153,7 +153,7 @@ fn transition_has_every_key() {
 #[test]
 fn what_is_not_known_is_null() {
     let mut story = unknown_story();
-    story.id = ConnectionId { netns: 1, cookie: 0 };
+    story.id = ConnectionId { netns: 1, socket: 0 };
     let value = line(&closed(story, None));
     for key in ["cookie", "manner", "segments", "reset", "then"] {
         assert!(value[key].is_null(), "{key}: {}", value[key]);

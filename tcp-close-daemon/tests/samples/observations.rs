@@ -21,7 +21,7 @@ pub(crate) fn at(milliseconds: u64) -> Monotonic {
 }
 
 pub(crate) const fn id() -> ConnectionId {
-    ConnectionId { netns: 4_026_531_840, cookie: 17 }
+    ConnectionId { netns: 4_026_531_840, socket: 17 }
 }
 
 pub(crate) fn address(text: &str) -> SocketAddr {

@@ -223,7 +223,7 @@ impl Observer {
         );
         assert_eq!(told.counters.resets_sent.iter().sum::<u64>(), kernel("Tcp", "OutRsts"), "resets sent");
         for socket in namespaces.iter().flat_map(|netns| oracle::sockets(netns)) {
-            let told_of = |closed: &&Closed| closed.story.id.cookie == socket.cookie;
+            let told_of = |closed: &&Closed| closed.story.id.cookie() == Some(socket.cookie);
             let closed = told.closed().iter().find(told_of).copied();
             if socket.timer == Timer::TimeWait {
                 let closed = closed.unwrap_or_else(|| panic!("the close before {socket} was told"));
@@ -296,7 +296,7 @@ fn observe(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let probe = Probe::attach(preflight, settings).expect("attach the probes");
-        let failing: Vec<_> = probe.reports().iter().filter(|report| report.detail.is_some()).collect();
+        let failing: Vec<_> = probe.reports().iter().filter(|report| report.rung.is_none()).collect();
         assert!(failing.is_empty(), "every hook is attached: {failing:#?}");
         let limits = Limits { sockets: 65_536, minisocks: 65_536 };
         let pipeline = Pipeline::new(probe, preflight, limits);

@@ -62,7 +62,9 @@ fn orderly_on_both_ends(lab: &Lab, first: Direction, active: &Closed, passive: &
     assert_eq!(passive.story.fin.ack_of_fin, Some(answer_seq.wrapping_add(1)));
     for closed in [active, passive] {
         let closer = closed.story.closer.expect("a process sent the FIN");
-        assert_eq!(closer.pid, std::process::id());
+        // A program that another test starts has our sockets too until it executes, and may be the last to let go.
+        let started_meanwhile = ["ss", "tcp-close"].contains(&closer.comm.to_string().as_str());
+        assert!(closer.pid == std::process::id() || started_meanwhile, "{closer:?} sent the FIN");
     }
 }
 
@@ -268,6 +270,6 @@ fn loopback_has_two_ends_in_one_namespace() {
     drop(server);
     let (active, passive) = by_role(&observer.closed(2));
     assert_eq!(active.story.pair.local, passive.story.pair.remote);
-    assert_ne!(active.story.id.cookie, passive.story.id.cookie);
+    assert_ne!(active.story.id, passive.story.id);
     observer.agrees_with_the_kernel(&[&netns]);
 }

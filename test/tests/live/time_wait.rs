@@ -143,8 +143,8 @@ fn the_peers_fin_is_duplicated() {
     let told = observer.wait_until("the TIME-WAIT is purged", |told| !told.minisocks_ended().is_empty());
     let time_wait = told.minisocks_ended()[0].time_wait.expect("it was a TIME-WAIT");
     assert_eq!(
-        (time_wait.final_acks_lost, time_wait.strays),
-        (Some(1), Some(0)),
+        (time_wait.final_acks_lost, time_wait.strays, time_wait.restarts),
+        (Some(1), Some(0), 1),
         "{told:#?}",
         told = told.minisocks_ended()
     );

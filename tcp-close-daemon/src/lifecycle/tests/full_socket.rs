@@ -747,7 +747,7 @@ fn first_seen_as_its_minisock_begins() {
 #[test]
 fn without_sight_of_minisocks() {
     check_with(
-        Tracker::new(LIMITS, WAIT, Sees { minisocks: false, segments: false }),
+        Tracker::new(LIMITS, WAIT, Sees { minisocks: false, starts: false, segments: false }),
         "\
         0.0 a 1>4 by=42/curl write=1000
         0.1 a 4>5 write=1001

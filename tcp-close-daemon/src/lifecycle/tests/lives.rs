@@ -214,7 +214,7 @@ impl Writer {
     fn new(number: u16, plan: &Plan) -> Self {
         let address = |last| Ipv4Addr::new(10, 0, 0, last);
         Self {
-            id: ConnectionId { netns: 1, cookie: u64::from(number) + 1 },
+            id: ConnectionId { netns: 1, socket: u64::from(number) + 1 },
             pair: Pair { local: (address(1), 1000 + number).into(), remote: (address(2), 80).into() },
             // Long after boot, so that a minisock may be older than what was seen.
             now: 1000 * SECOND + plan.begins / MICROSECOND * MICROSECOND + u64::from(number),
@@ -365,9 +365,9 @@ impl Writer {
             if plan.stamps {
                 self.stamp = entered;
             }
-            let last_fin = self.segment(true, false);
+            self.segment(true, false, true);
             let stamped = plan.stamps && !leaves_trace;
-            time_wait = Some(Passing { last_fin, stamped, ..Passing::begun(entered) });
+            time_wait = Some(Passing { stamped, ..Passing::begun(entered) });
         }
         if let Some(time_wait) = &mut time_wait {
             for (&arrival, pause) in plan.arrivals.iter().zip(pauses.by_ref()) {
@@ -402,24 +402,24 @@ impl Writer {
         }
         match arrival {
             Arrival::Fin { .. } => {
-                time_wait.last_fin = self.segment(true, false);
+                time_wait.last_fin = self.segment(true, false, true);
                 time_wait.fins_again += 1;
             }
             Arrival::Ack { .. } => {
-                self.segment(false, false);
+                self.segment(false, false, true);
                 time_wait.strays += 1;
             }
             Arrival::Ignored { rst } => {
-                self.segment(false, rst);
+                self.segment(false, rst, false);
                 time_wait.strays += 1;
             }
         }
     }
 
     /// The minisock has dealt with a segment; when that was.
-    fn segment(&mut self, fin: bool, rst: bool) -> u64 {
+    fn segment(&mut self, fin: bool, rst: bool, ack: bool) -> u64 {
         let at = self.now;
-        let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, rst };
+        let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, syn: false, rst, ack };
         self.see(EventKind::Segment(self.timer(), segment));
         at
     }
@@ -442,7 +442,7 @@ impl Writer {
         let (substate, nominal_end) = self.timer;
         MinisockTimer {
             pair: self.pair,
-            minisock: 0xf000 + self.id.cookie * 0x100,
+            minisock: 0xf000 + self.id.socket * 0x100,
             substate,
             remaining: nominal_end.cast_signed() - self.now.cast_signed(),
             slack: WAIT.slack,
@@ -492,7 +492,7 @@ impl Writer {
         }
         if site == CancelSite::Reset {
             // The segment that ended it: told already.
-            self.segment(false, true);
+            self.segment(false, true, false);
         }
         (ended, cause, by)
     }

@@ -21,9 +21,10 @@
 //! not said is zero, or nothing, but for `una`, which is `write`; `in` and `out` count segments, `tx` and `rx`
 //! bytes. A timer runs for 60 s unless `left=` says otherwise; what is left at a later line, and the substate,
 //! follow from the lines before, as does the moment of the kernel's own stamp once `stamp=` says it. With `fires=`
-//! a start tells how long it is to the end of the bucket. A segment takes no more sequence numbers than its flags,
-//! `fin` and `rst`, unless `end=` says where it ends. A minisock lies at an address of its own, or, with `at=b`, at
-//! that of b's; `cookie=` replaces the name's own cookie. Where nothing else runs, `7/current` does.
+//! a start tells how long it is to the end of the bucket. A segment carries ACK, unless it carries `syn` or `rst`, and
+//! takes no more sequence numbers than its flags, `fin` and `syn`, unless `end=` says where it ends. A minisock lies
+//! at an address of its own, or, with `at=b`, at that of b's; `cookie=` replaces the name's own cookie. Where nothing
+//! else runs, `7/current` does.
 //!
 //! Connections may be told one after the other; their events are applied in the order of their times.
 //!
@@ -56,10 +57,10 @@ pub(super) const WAIT: Wait = Wait { nominal: Duration::from_secs(60), slack: Du
 pub(super) const LIMITS: Limits = Limits { sockets: 1000, minisocks: 1000 };
 
 /// What is seen before Linux 6.12: no segments.
-pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, segments: false };
+pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, starts: false, segments: false };
 
 /// Everything is seen.
-pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, segments: true };
+pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, starts: false, segments: true };
 
 /// A tracker that sees no segments.
 pub(super) fn tracker() -> Tracker {
@@ -194,7 +195,7 @@ impl Script {
         }
         let cookie = arguments.get("cookie").map_or(number, decimal);
         let at = Monotonic::from_nanos(at.unsigned_abs());
-        Some(Line::Event(Event { at, id: ConnectionId { netns: 1, cookie }, kind }))
+        Some(Line::Event(Event { at, id: ConnectionId { netns: 1, socket: cookie }, kind }))
     }
 
     /// The cookie of a name, counted from 1.
@@ -297,11 +298,11 @@ impl Arguments<'_> {
     }
 
     fn segment(&self, flags: &[&str]) -> Segment {
-        assert!(flags.iter().all(|flag| ["fin", "rst"].contains(flag)), "{flags:?} are no flags");
-        let (fin, rst) = (flags.contains(&"fin"), flags.contains(&"rst"));
+        assert!(flags.iter().all(|flag| ["fin", "syn", "rst"].contains(flag)), "{flags:?} are no flags");
+        let [fin, syn, rst] = ["fin", "syn", "rst"].map(|flag| flags.contains(&flag));
         let seq: u32 = self.number("seq");
-        let end_seq = self.get("end").map_or(seq.wrapping_add(u32::from(fin)), decimal);
-        Segment { seq, end_seq, fin, rst }
+        let end_seq = self.get("end").map_or(seq.wrapping_add(u32::from(fin || syn)), decimal);
+        Segment { seq, end_seq, fin, syn, rst, ack: !syn && !rst }
     }
 
     fn change(&self, states: &str) -> StateChange {
@@ -393,7 +394,7 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn name(&self, id: ConnectionId) -> &str {
-        let index = usize::try_from(id.cookie).ok().and_then(|cookie| cookie.checked_sub(1));
+        let index = usize::try_from(id.socket).ok().and_then(|cookie| cookie.checked_sub(1));
         index.and_then(|index| self.names.get(index)).map_or("?", String::as_str)
     }
 }

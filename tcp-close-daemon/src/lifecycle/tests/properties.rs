@@ -85,11 +85,13 @@ fn timer() -> impl Strategy<Value = MinisockTimer> {
 }
 
 fn segment() -> impl Strategy<Value = Segment> {
-    (any::<[u32; 2]>(), any::<[bool; 2]>()).prop_map(|([seq, end_seq], [fin, rst])| Segment {
+    (any::<[u32; 2]>(), any::<[bool; 4]>()).prop_map(|([seq, end_seq], [fin, syn, rst, ack])| Segment {
         seq,
         end_seq,
         fin,
+        syn,
         rst,
+        ack,
     })
 }
 
@@ -141,7 +143,7 @@ fn anything() -> impl Strategy<Value = Vec<Event>> {
         let event = |(pause, cookie, netns, kind)| {
             now += pause;
             let at = Monotonic::from_nanos(u64::try_from(now).expect("long after boot"));
-            Event { at, id: ConnectionId { netns, cookie }, kind }
+            Event { at, id: ConnectionId { netns, socket: cookie }, kind }
         };
         told.into_iter().map(event).collect()
     })
@@ -329,7 +331,7 @@ proptest! {
         segments in any::<bool>(),
     ) {
         let limits = Limits { sockets, minisocks };
-        let sees = Sees { minisocks: true, segments };
+        let sees = Sees { minisocks: true, starts: false, segments };
         let events = if segments { events } else { without_segments(events) };
         let mut tracker = Tracker::new(limits, WAIT, sees);
         let span = span_of(&events);

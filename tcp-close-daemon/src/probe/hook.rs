@@ -1,0 +1,258 @@
+//! What is asked of the kernel, and the ways to ask: one ladder of rungs per question, best first.
+//!
+//! To add a rung, add a [`Step`] to its hook's ladder; to add a hook, add it to [`Hook`] and give it a ladder.
+//! What a rung cannot see stands in [`Hook::shortfall`], and nowhere else.
+
+/// A question about a close that the kernel can be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// When does a minisock begin, restart, end, and why?
+    Minisock,
+    /// Which segments does a minisock deal with?
+    Witness,
+    /// When is a FIN sent again?
+    FinRetransmit,
+    /// When is a reset sent, and why?
+    ResetSent,
+    /// When is a reset received?
+    ResetReceived,
+    /// When does a socket change its state?
+    StateChange,
+}
+
+impl Hook {
+    /// Every hook, in the order of attachment: state changes last, so that nothing they announce is missed.
+    pub const ALL: [Self; 6] = [
+        Self::Witness,
+        Self::Minisock,
+        Self::FinRetransmit,
+        Self::ResetSent,
+        Self::ResetReceived,
+        Self::StateChange,
+    ];
+
+    /// Name in `check`, labels and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Minisock => "minisock",
+            Self::Witness => "witness",
+            Self::FinRetransmit => "fin_retransmit",
+            Self::ResetSent => "reset_sent",
+            Self::ResetReceived => "reset_received",
+            Self::StateChange => "state_change",
+        }
+    }
+
+    /// Whether there is nothing to tell without it.
+    pub const fn is_essential(self) -> bool {
+        matches!(self, Self::StateChange)
+    }
+
+    /// What is lost without it.
+    pub const fn loss(self) -> &'static str {
+        match self {
+            Self::Minisock => "TIME-WAIT: when it begins and ends, and why; where a socket goes after CLOSE",
+            Self::Witness => {
+                "segments that TIME-WAIT absorbs: final ACKs lost, strays; flips and restarts are inferred from the timer"
+            }
+            Self::FinRetransmit => "retransmitted FINs",
+            Self::ResetSent => "resets sent: an abort looks like an unknown end",
+            Self::ResetReceived => "resets received, except by the socket's error",
+            Self::StateChange => "everything",
+        }
+    }
+
+    /// What is lost on a rung that holds, against the hook's best.
+    pub const fn shortfall(self, rung: Rung) -> Option<&'static str> {
+        match (self, rung) {
+            (Self::StateChange, Rung::Fentry) => Some(
+                "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close",
+            ),
+            (Self::StateChange, Rung::Kprobe) => Some(
+                "LISTEN > SYN_RECV and CLOSE > LISTEN; socket cookies; changes while another kprobe runs on that CPU, uncounted",
+            ),
+            (Self::Minisock | Self::Witness, Rung::Kprobe) => {
+                Some("what happens while another kprobe runs on that CPU, uncounted")
+            }
+            _ => None,
+        }
+    }
+
+    /// The ways to ask it, best first.
+    pub(super) const fn ladder(self) -> &'static [Step] {
+        match self {
+            Self::Minisock => MINISOCK,
+            Self::Witness => WITNESS,
+            Self::FinRetransmit => {
+                const { &[Step::new(Rung::TpBtf, &[&[("tcp_retransmit_skb", "tcp_retransmit_skb")]])] }
+            }
+            Self::ResetSent => {
+                const { &[Step::new(Rung::TpBtf, &[&[("tcp_send_reset", "tcp_send_reset")]])] }
+            }
+            Self::ResetReceived => {
+                const { &[Step::new(Rung::TpBtf, &[&[("tcp_receive_reset", "tcp_receive_reset")]])] }
+            }
+            Self::StateChange => STATE_CHANGE,
+        }
+    }
+}
+
+const STATE_CHANGE: &[Step] = &[
+    Step::new(
+        Rung::TpBtf,
+        &[
+            &[("state_by_owner", "inet_sock_set_state")],
+            &[("state_by_softirq", "inet_sock_set_state")],
+            &[("state_by_softirq_again", "inet_sock_set_state")],
+        ],
+    ),
+    Step::new(
+        Rung::Fentry,
+        &[
+            &[("fentry_tcp_set_state_by_owner", "tcp_set_state")],
+            &[("fentry_tcp_set_state_by_softirq", "tcp_set_state")],
+            &[("fentry_tcp_set_state_by_softirq_again", "tcp_set_state")],
+        ],
+    ),
+    Step::new(Rung::Kprobe, &[&[("kprobe_tcp_set_state", "tcp_set_state")]]),
+];
+
+/// On the rungs by function, what tells why a minisock ends is attached before its end, and that before its beginning.
+const MINISOCK: &[Step] = &[
+    Step::new(
+        Rung::Fentry,
+        &[
+            &[("fentry_tw_timer_handler", "tw_timer_handler")],
+            &[("fexit_tcp_twsk_unique", "tcp_twsk_unique")],
+            &[("fentry_tcp_abort", "tcp_abort")],
+            &[("fentry_inet_twsk_purge", "inet_twsk_purge")],
+            &[("fexit_inet_twsk_purge", "inet_twsk_purge")],
+            &[("fexit_tcp_timewait_state_process", "tcp_timewait_state_process")],
+            &[("fentry_tcp_timewait_state_process", "tcp_timewait_state_process")],
+            &[("fentry_inet_twsk_kill", "inet_twsk_kill")],
+            &[("fentry_inet_twsk_schedule", "__inet_twsk_schedule")],
+            &[
+                ("fentry_inet_twsk_hashdance_schedule", "inet_twsk_hashdance_schedule"),
+                ("fentry_inet_twsk_hashdance", "inet_twsk_hashdance"),
+            ],
+        ],
+    ),
+    Step::new(
+        Rung::Kprobe,
+        &[
+            &[("kprobe_tw_timer_handler", "tw_timer_handler")],
+            &[("kretprobe_tcp_twsk_unique", "tcp_twsk_unique")],
+            &[("kprobe_tcp_twsk_unique", "tcp_twsk_unique")],
+            &[("kprobe_tcp_abort", "tcp_abort")],
+            &[("kprobe_inet_twsk_purge", "inet_twsk_purge")],
+            &[("kretprobe_inet_twsk_purge", "inet_twsk_purge")],
+            &[("kretprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
+            &[("kprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
+            &[("kprobe_inet_twsk_kill", "inet_twsk_kill")],
+            &[("kprobe_inet_twsk_schedule", "__inet_twsk_schedule")],
+            &[
+                ("kprobe_inet_twsk_hashdance_schedule", "inet_twsk_hashdance_schedule"),
+                ("kprobe_inet_twsk_hashdance", "inet_twsk_hashdance"),
+            ],
+        ],
+    ),
+    Step::new(
+        Rung::TpBtf,
+        &[
+            &[("timer_expire_entry", "timer_expire_entry")],
+            &[("timer_cancel", "timer_cancel")],
+            &[("timer_start", "timer_start")],
+        ],
+    ),
+];
+
+/// The functions that tell of minisocks tell of their segments too, so those rungs have no programs of their own here.
+const WITNESS: &[Step] = &[
+    Step::new(Rung::Fentry, &[]),
+    Step::new(Rung::Kprobe, &[]),
+    Step::new(Rung::TpBtf, &[&[("kfree_skb", "kfree_skb")]]),
+];
+
+/// A program of the kernel side, and what it attaches to.
+pub(super) type Attachment = (&'static str, &'static str);
+
+/// A way to attach, and what it takes.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) rung: Rung,
+    /// All of them; of each, the first alternative that this kernel has.
+    pub(super) programs: &'static [&'static [Attachment]],
+}
+
+impl Step {
+    const fn new(rung: Rung, programs: &'static [&'static [Attachment]]) -> Self {
+        Self { rung, programs }
+    }
+}
+
+/// A way to attach a program to the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rung {
+    /// A tracepoint with typed arguments (`BPF_TRACE_RAW_TP`, Linux 5.5).
+    TpBtf,
+    /// A function's entry or return, through a trampoline (`BPF_TRACE_FENTRY`, Linux 5.5; on aarch64 6.4).
+    Fentry,
+    /// A function's entry or return, through a breakpoint or ftrace.
+    Kprobe,
+}
+
+impl Rung {
+    /// Name in `check` and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::TpBtf => "tp_btf",
+            Self::Fentry => "fentry",
+            Self::Kprobe => "kprobe",
+        }
+    }
+
+    /// Whether it hangs on functions, as opposed to tracepoints.
+    pub const fn is_function(self) -> bool {
+        matches!(self, Self::Fentry | Self::Kprobe)
+    }
+}
+
+/// Which rungs may be taken (`--probe`). A hook with a single way to ask it is asked that way whatever the family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    /// The best one the kernel takes, for each hook.
+    #[default]
+    Auto,
+    /// Tracepoints only.
+    Tracepoint,
+    /// Functions by trampoline.
+    Fentry,
+    /// Functions by kprobe.
+    Kprobe,
+}
+
+impl Family {
+    /// Whether this rung of the hook may be taken.
+    pub(super) fn allows(self, hook: Hook, rung: Rung) -> bool {
+        let wanted = match self {
+            Self::Auto => return true,
+            Self::Tracepoint => Rung::TpBtf,
+            Self::Fentry => Rung::Fentry,
+            Self::Kprobe => Rung::Kprobe,
+        };
+        rung == wanted || hook.ladder().len() == 1
+    }
+}
+
+/// Whether what this program does not take, because it is running on that CPU already, another takes in its place:
+/// see `tcp-close-ebpf/src/inet_sock_set_state.rs`.
+pub(super) fn is_made_up_for(program: &str) -> bool {
+    let steps = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1);
+    steps.flat_map(|step| step.programs.iter().copied().flatten()).any(|&(name, _)| name == program)
+}
+
+/// The kernel's functions that rungs hang on.
+pub(super) fn functions() -> impl Iterator<Item = &'static str> {
+    let steps = STATE_CHANGE.iter().chain(MINISOCK).filter(|step| step.rung.is_function());
+    steps.flat_map(|step| step.programs.iter().copied().flatten()).map(|&(_, target)| target)
+}

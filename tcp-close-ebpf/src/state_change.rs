@@ -1,0 +1,154 @@
+//! A full socket changes its state, whatever the hook that tells of it.
+
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
+    macros::map,
+    maps::PerCpuArray,
+};
+use aya_log_ebpf::warn;
+use tcp_close_abi::{Pair, RecordKind, StateChange, flag};
+
+use crate::{
+    counters,
+    kernel::{LAYOUT, Memory, SETTINGS, constant},
+    ring,
+    socket::TcpSocket,
+};
+
+/// The change that was taken last on this CPU of a socket that no process holds; one entry, since softirqs do not
+/// interrupt each other.
+#[map]
+static TAKEN: PerCpuArray<Change> = PerCpuArray::with_max_entries(1, 0);
+
+/// A change of state, told from any other on the same CPU.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// Address of the socket.
+    pub(crate) sk: u64,
+    /// State left.
+    pub(crate) old: u32,
+    /// State entered.
+    pub(crate) new: u32,
+}
+
+impl Change {
+    /// Leaves a mark that this one is taken, for [`Self::was_taken`].
+    #[inline(always)]
+    pub(crate) fn mark_taken(self) {
+        if let Some(taken) = TAKEN.get_ptr_mut(0) {
+            // SAFETY: the map's only entry, of this CPU alone.
+            unsafe { *taken = self };
+        }
+    }
+
+    /// Whether it is marked as taken; the mark is gone then.
+    #[inline(always)]
+    pub(crate) fn was_taken(self) -> bool {
+        let Some(taken) = TAKEN.get_ptr_mut(0) else {
+            return true;
+        };
+        // SAFETY: the map's only entry, of this CPU alone.
+        let taken = unsafe { &mut *taken };
+        let was_taken = *taken == self;
+        taken.sk = 0;
+        was_taken
+    }
+}
+
+/// Whether a process holds the socket, in a system call on it. A segment or a timer never changes the state of such
+/// a socket: it is put off until the process lets go.
+#[inline(always)]
+pub(crate) fn is_owned<M: Memory>(sk: M) -> Result<bool, i32> {
+    Ok(sk.get::<u32>(&LAYOUT.owned)? != 0)
+}
+
+/// Counts a change of this socket, and records it if it belongs to a close or opening ones are wanted.
+#[inline(always)]
+pub(crate) fn take<M: Memory, C: EbpfContext>(
+    ctx: &C,
+    socket: &TcpSocket<M>,
+    change: Change,
+    by_owner: bool,
+) {
+    counters::transition(change.old, change.new);
+    if is_closing(change.old, change.new) || constant(&SETTINGS.record_opening) != 0 {
+        record(ctx, socket, change, by_owner);
+    }
+}
+
+/// Whether the change belongs to the end of a connection: it enters a closing state, or leaves one or
+/// `ESTABLISHED` for `CLOSE`. Failed attempts and listeners (`SYN_SENT`, `SYN_RECV`, `LISTEN` to `CLOSE`) are only counted.
+#[inline(always)]
+const fn is_closing(old: u32, new: u32) -> bool {
+    const fn set(states: &[u32]) -> u32 {
+        let (mut set, mut index) = (0, 0);
+        while index < states.len() {
+            set |= 1 << states[index];
+            index += 1;
+        }
+        set
+    }
+    // Numbers of include/net/tcp_states.h, which are user-space ABI: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5,
+    // CLOSE 7, CLOSE_WAIT 8, LAST_ACK 9, CLOSING 11.
+    const ENTERED: u32 = set(&[4, 5, 8, 9, 11]);
+    const LEFT_FOR_CLOSE: u32 = set(&[1, 4, 5, 8, 9, 11]);
+    let entered = 1 << (new & 31);
+    entered & ENTERED != 0 || (new == 7 && (1 << (old & 31)) & LEFT_FOR_CLOSE != 0)
+}
+
+#[inline(always)]
+fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, change: Change, by_owner: bool) {
+    ring::emit::<StateChange>(RecordKind::StateChange, |record| {
+        let record = record.write(StateChange {
+            header: socket.header(RecordKind::StateChange, if by_owner { flag::OWNER } else { 0 }),
+            pair: Pair {
+                local: [0; 16],
+                remote: [0; 16],
+                local_port: 0,
+                remote_port: 0,
+                family: 0,
+                reserved: 0,
+            },
+            old: change.old,
+            new: change.new,
+            error: 0,
+            uid: 0,
+            pid: if by_owner { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 },
+            reserved: 0,
+            comm: if by_owner { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
+            write_seq: 0,
+            snd_nxt: 0,
+            snd_una: 0,
+            rcv_nxt: 0,
+            segs_in: 0,
+            segs_out: 0,
+            bytes_sent: 0,
+            bytes_retrans: 0,
+            bytes_received: 0,
+        });
+        if let Err(error) = fill(socket, record) {
+            record.header.flags |= flag::UNREADABLE;
+            counters::unreadable();
+            warn!(ctx, "cannot read a field of a socket: error {}", error);
+        }
+    });
+}
+
+#[inline(always)]
+fn fill<M: Memory>(socket: &TcpSocket<M>, record: &mut StateChange) -> Result<(), i32> {
+    let fields = socket.fields();
+    record.pair = socket.pair()?;
+    record.error = fields.get(&LAYOUT.error)?;
+    record.uid = fields.get(&LAYOUT.uid)?;
+    record.write_seq = fields.get(&LAYOUT.write_seq)?;
+    record.snd_nxt = fields.get(&LAYOUT.snd_nxt)?;
+    record.snd_una = fields.get(&LAYOUT.snd_una)?;
+    record.rcv_nxt = fields.get(&LAYOUT.rcv_nxt)?;
+    record.segs_in = fields.get(&LAYOUT.segs_in)?;
+    record.segs_out = fields.get(&LAYOUT.segs_out)?;
+    record.bytes_sent = fields.get(&LAYOUT.bytes_sent)?;
+    record.bytes_retrans = fields.get(&LAYOUT.bytes_retrans)?;
+    record.bytes_received = fields.get(&LAYOUT.bytes_received)?;
+    Ok(())
+}
