@@ -18,7 +18,7 @@ pub(crate) enum Family {
 }
 
 /// What [`Family::All`] stands for: every kind of hook that tcp-close has; `auto` takes one of them.
-const IN_THE_MATRIX: &[Family] = &[Family::Tracepoint];
+const IN_THE_MATRIX: &[Family] = &[Family::Tracepoint, Family::Fentry, Family::Kprobe];
 
 impl Family {
     pub(super) const fn each(self) -> &'static [Self] {
