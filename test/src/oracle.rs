@@ -6,4 +6,4 @@ mod counters;
 mod sockets;
 
 pub use counters::{Netstat, sockstat};
-pub use sockets::{Socket, TcpState, Timer, sockets, wait_until};
+pub use sockets::{Socket, TcpState, Timer, destroy, sockets, wait_until};

@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    test, workspace,
+    test, vm, workspace,
 };
 
 #[derive(Args)]
@@ -35,6 +35,8 @@ enum Step {
     Unit,
     /// The live tests on this kernel.
     Live,
+    /// The live tests on real kernels, old and new, in emulated machines.
+    Vm,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -79,6 +81,7 @@ impl Step {
             Self::Bytecode => bytecode::verify()?,
             Self::Unit => test::unit(sh, None)?,
             Self::Live => test::live(sh, None)?,
+            Self::Vm => vm::run_all()?,
         }
         Ok(())
     }

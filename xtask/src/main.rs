@@ -6,8 +6,10 @@
 
 mod bytecode;
 mod ci;
+mod debian;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ enum Command {
     Bytecode(bytecode::Command),
     /// Run the unit tests and, as root, the live tests.
     Test(test::Options),
+    /// Run the live tests on real kernels, old and new, in emulated machines.
+    Vm(vm::Options),
     /// Run what CI runs, all of it or the named steps.
     Ci(ci::Options),
 }
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options),
         Command::Bytecode(command) => bytecode::run(&command),
         Command::Test(options) => test::run(&options),
+        Command::Vm(options) => vm::run(&options),
         Command::Ci(options) => ci::run(&options),
     };
     match result {

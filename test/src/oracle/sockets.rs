@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use netlink_packet_sock_diag::{SockDiagDestroy, SockDiagMessage};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 
 use crate::breakage::{OrGiveUp as _, give_up};
@@ -152,6 +152,51 @@ where
             give_up(format_args!("the sockets are not as expected after {timeout:?}:\n{}", rows.concat()));
         }
         thread::sleep(INTERVAL);
+    }
+}
+
+/// Destroys sockets that the table has, as an operator does with `ss -K`.
+///
+/// Not by `ss`: a slim system lacks it, and how it filters depends on its version.
+#[track_caller]
+pub fn destroy<P>(netns: &Netns, which: P)
+where
+    P: FnMut(&Socket) -> bool,
+{
+    let mut doomed = sockets(netns);
+    doomed.retain(which);
+    if doomed.is_empty() {
+        give_up("there is no socket to destroy");
+    }
+    netns
+        .run(move || {
+            doomed.iter().try_for_each(|socket| {
+                let message = SockDiagDestroy::new(SockDiagMessage::InetRequest(request_for(socket)));
+                netlink::order(NETLINK_SOCK_DIAG, 0, message).with_context(|| format!("destroy {socket}"))
+            })
+        })
+        .or_give_up();
+}
+
+/// The request that means this socket and no other.
+fn request_for(socket: &Socket) -> InetRequest {
+    let (family, socket_id) = match socket.local {
+        SocketAddr::V4(_) => (AF_INET, SocketId::new_v4()),
+        SocketAddr::V6(_) => (AF_INET6, SocketId::new_v6()),
+    };
+    InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::all(),
+        socket_id: SocketId {
+            source_address: socket.local.ip(),
+            source_port: socket.local.port(),
+            destination_address: socket.remote.ip(),
+            destination_port: socket.remote.port(),
+            cookie: socket.cookie.to_ne_bytes(),
+            ..socket_id
+        },
     }
 }
 

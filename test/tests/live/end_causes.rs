@@ -1,6 +1,6 @@
 //! Every way a minisock can end, each told by its cause and held against the kernel's counters.
 
-use std::{net::SocketAddr, process::Command, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
 use tcp_close::{
     decode::CancelSites,
@@ -201,11 +201,10 @@ fn an_operator_kills_it() {
     for family in Family::BOTH {
         let bench = Bench::new();
         let conversation = bench.in_time_wait(family);
-        let killed = bench.netns.run(|| Command::new("ss").args(["-K", "state", "time-wait"]).output());
-        assert!(killed.expect("run ss").status.success());
+        oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::TimeWait);
         let ended = bench.ended();
         assert_eq!(ended.cause, EndCause::Killed);
-        assert_eq!(ended.by.map(|by| by.comm.to_string()).as_deref(), Some("ss"));
+        assert_eq!(ended.by.map(|by| by.pid), Some(std::process::id()), "the operator is this process");
         bench.agrees();
         drop(conversation);
     }
@@ -215,8 +214,7 @@ fn an_operator_kills_it() {
 fn an_operator_kills_a_full_socket() {
     let bench = Bench::new();
     let (conversation, socket) = bench.peer.accept_from(&bench.netns, Family::V4);
-    let killed = bench.netns.run(|| Command::new("ss").args(["-K", "state", "established"]).output());
-    assert!(killed.expect("run ss").status.success());
+    oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::Established);
     let [closed] = bench.observer.closed(1)[..] else { panic!("one end is the kernel's") };
     assert_eq!(closed.story.manner, Some(Manner::Killed));
     bench.agrees();
@@ -281,9 +279,7 @@ fn an_end_after_the_nominal_minute_is_not_an_expiry() {
         if index % 2 == 0 {
             reused.push((port, bench.connect_bound(conversation.kernel(), conversation.peer())));
         } else {
-            let filter = format!("sport = :{port}");
-            let kill = move || Command::new("ss").args(["-K", "state", "time-wait", &filter]).output();
-            assert!(bench.netns.run(kill).expect("run ss").status.success());
+            oracle::destroy(&bench.netns, |socket| socket.local.port() == port);
             killed.push(port);
         }
     }

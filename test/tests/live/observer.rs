@@ -1,13 +1,16 @@
 //! tcp-close, watching the namespaces of one test, in this process; and the kernel's counters it must agree with.
 
 use std::{
+    env,
     ops::ControlFlow,
     sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use clap::ValueEnum as _;
 use tcp_close::{
+    cli::ProbeFamily,
     clock,
     event::{Monotonic, TcpState},
     lifecycle::{
@@ -15,7 +18,8 @@ use tcp_close::{
         observation::{Absorbed, Closed, EndCause, MinisockEnded, Then},
     },
     pipeline::{Losses, Pipeline},
-    probe::{Preflight, Probe, ProbeSettings},
+    probe::{Family, Preflight, Probe, ProbeSettings},
+    settings,
     shutdown::Shutdown,
 };
 use tcp_close_abi::Counters;
@@ -129,7 +133,7 @@ impl Observer {
         settings: &ProbeSettings,
     ) -> Self {
         let netns = namespaces.iter().map(|netns| netns.inode()).collect();
-        let settings = ProbeSettings { netns, ..settings.clone() };
+        let settings = ProbeSettings { netns, family: family(), ..settings.clone() };
         let told = Told {
             observations: Vec::new(),
             counters: Counters::ZERO,
@@ -263,6 +267,17 @@ impl Observer {
 fn preflight() -> &'static Preflight {
     static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
     PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"))
+}
+
+/// The kind of hooks that the tests are to use: said as it is to the program, which reads the same variable.
+fn family() -> Family {
+    let name = env::var("TCP_CLOSE_PROBE").unwrap_or_default();
+    let typed = if name.is_empty() {
+        ProbeFamily::default()
+    } else {
+        ProbeFamily::from_str(&name, false).unwrap_or_else(|error| panic!("TCP_CLOSE_PROBE: {error}"))
+    };
+    settings::family(typed)
 }
 
 impl Drop for Observer {

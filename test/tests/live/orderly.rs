@@ -1,7 +1,9 @@
 //! FINs are exchanged: who began, how long each state took, and where it went.
 
 use std::{
+    env,
     io::Write as _,
+    mem,
     net::{Shutdown, TcpStream},
     time::Duration,
 };
@@ -31,6 +33,13 @@ pub(crate) fn by_role(closed: &[Closed]) -> (Closed, Closed) {
         panic!("an active and a passive close: {closed:#?}");
     };
     (active, passive)
+}
+
+/// Whether the client is to be taken for the one that closed last, which it is not.
+///
+/// A matrix of kernels that was never seen to fail proves little; `cargo xtask vm --broken` asks for this.
+fn is_broken_on_purpose() -> bool {
+    env::var_os("TCP_CLOSE_TEST_BROKEN").is_some()
 }
 
 /// Asserts what every orderly close of two kernels has in common, whoever began.
@@ -75,7 +84,10 @@ fn the_client_closes_first() {
         drop(server);
         lab.server_is_gone();
 
-        let (active, passive) = by_role(&lab.observer.closed(2));
+        let (mut active, mut passive) = by_role(&lab.observer.closed(2));
+        if is_broken_on_purpose() {
+            mem::swap(&mut active, &mut passive);
+        }
         orderly_on_both_ends(&lab, Direction::ClientToServer, &active, &passive);
         assert_eq!(active.then, Some(Then::FinWait2), "the peer's FIN finds a minisock");
         assert!(active.story.states.dwell(TcpState::FinWait1).is_some());

@@ -176,6 +176,8 @@ fn sum(exposition: &str, name: &str) -> f64 {
 #[test]
 fn ten_thousand_connections_are_counted_one_by_one() {
     let netns = Netns::new();
+    // The default depends on the machine's memory, and on a small one most TIME-WAITs would be refused.
+    netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
     let before = Netstat::of(&netns);
     let (_running, address) = daemon(&netns);
     get(address, "/healthz");

@@ -33,7 +33,7 @@ fn a_snapshot_is_the_kernels_table() {
     let table = oracle::sockets(&stuck.netns);
     assert_eq!(snapshot.rows.len(), table.len(), "{snapshot:#?}");
     for socket in &table {
-        let row = snapshot.rows.iter().find(|row| row.id.cookie == socket.cookie);
+        let row = snapshot.rows.iter().find(|row| row.id.cookie() == Some(socket.cookie));
         same(row.unwrap_or_else(|| panic!("{socket} is missing: {snapshot:#?}")), socket, &stuck.netns);
     }
     // The kernel picks the states, minisocks by their substate.

@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
-    process::Command,
     time::Duration,
 };
 
@@ -132,12 +131,8 @@ impl Storm {
                 self.bench.netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
             }
             Ending::Killed => {
-                let filter = format!("sport = :{}", self.time_wait().kernel().port());
-                let killed = self
-                    .bench
-                    .netns
-                    .run(move || Command::new("ss").args(["-K", "state", "time-wait", &filter]).output());
-                assert!(killed.expect("run ss").status.success());
+                let last = self.time_wait().kernel();
+                oracle::destroy(&self.bench.netns, |socket| socket.local == last);
             }
             Ending::LingerZero => {
                 let to = SocketAddr::new(Family::V4.server(), 9001);

@@ -1,0 +1,303 @@
+//! `cargo xtask vm`: the live tests on real kernels, old and new, each in an emulated machine.
+//!
+//! Debian's kernels come from the mirror that this machine uses; the machines are QEMU's without any help of the
+//! processor, so all of this works where there is no virtualization, and in a CI job.
+
+mod arch;
+mod cache;
+mod initramfs;
+mod kernel;
+mod machine;
+mod modules;
+mod programs;
+mod report;
+mod scenarios;
+mod tools;
+mod variant;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, mpsc},
+    thread,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use xshell::Shell;
+
+pub(crate) use self::{arch::Arch, variant::Family};
+use self::{
+    initramfs::Initramfs,
+    kernel::Kernel,
+    machine::Machine,
+    programs::Programs,
+    report::{Console, Report},
+    tools::Tools,
+    variant::{Sysctl, Variant},
+};
+use crate::{
+    debian::{Mirrors, PrivateApt},
+    workspace,
+};
+
+/// What the tests need and Debian's kernels have as modules.
+const MODULES: &[&str] = &["tun", "inet_diag", "tcp_diag"];
+
+/// Tests that run at a time on the one processor of a machine.
+///
+/// More would gain nothing, for waiting takes no time; and each would be the slower for the others, so that what
+/// is due within a second might not come within it.
+const TEST_THREADS: &str = "1";
+
+/// The first process of every machine.
+const INIT: &str = include_str!("vm/init.sh");
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only kernels of this series, as 6.12; may be repeated.
+    #[arg(long, value_name = "SERIES")]
+    kernel: Vec<String>,
+    /// Only this architecture.
+    #[arg(long, value_enum)]
+    arch: Option<Arch>,
+    /// Which kind of kernel hook tcp-close is to use.
+    #[arg(long, value_enum, default_value = "all")]
+    probe: Family,
+    /// How often to run it all.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    repeat: usize,
+    /// Let one scenario expect what is not so: every kernel must fail.
+    #[arg(long)]
+    broken: bool,
+    /// What to add to the kernels' command line, as lockdown=confidentiality.
+    #[arg(long, value_name = "CMDLINE", default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// A setting of the kernels, as `kernel.kptr_restrict=2`; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = Sysctl::parse)]
+    sysctl: Vec<Sysctl>,
+    /// How many machines to run at a time; each takes a processor and up to 1 GB.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    jobs: usize,
+    /// Only tests whose name contains one of these.
+    #[arg(value_name = "TEST")]
+    filters: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let variants = options.variants();
+    ensure!(!variants.is_empty(), "the matrix has no such kernel; it has {}", kernels());
+    let sh = workspace::shell()?;
+    let lab = Lab::provide(&sh, &variants, options.broken)?;
+    let reports = lab.run_all(variants, options.jobs.max(1))?;
+    println!("\n{}", report::table(&reports));
+    let red = reports.iter().filter(|report| !report.passed()).count();
+    if red > 0 {
+        bail!("{red} of {} machines did not pass", reports.len());
+    }
+    Ok(())
+}
+
+/// The whole matrix, as CI runs it.
+pub(crate) fn run_all() -> anyhow::Result<()> {
+    run(&Options {
+        kernel: Vec::new(),
+        arch: None,
+        probe: Family::All,
+        repeat: 1,
+        broken: false,
+        append: String::new(),
+        sysctl: Vec::new(),
+        jobs: 2,
+        filters: Vec::new(),
+    })
+}
+
+/// The kernels that there are, for who asked for another.
+fn kernels() -> String {
+    let of = |arch: Arch| format!("{} for {}", arch.kernels().join(", "), arch.name());
+    [Arch::X86_64, Arch::Aarch64].map(of).join(" and ")
+}
+
+impl Options {
+    /// The machines that are asked for.
+    fn variants(&self) -> Vec<Variant> {
+        let mut variants = Vec::new();
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            if self.arch.is_some_and(|only| only != arch) {
+                continue;
+            }
+            for kernel in arch.kernels() {
+                if !self.kernel.is_empty() && self.kernel.iter().all(|only| only != kernel) {
+                    continue;
+                }
+                variants.extend(self.probe.each().iter().map(|&family| Variant {
+                    kernel: (*kernel).to_owned(),
+                    arch,
+                    family,
+                    cmdline: self.append.clone(),
+                    sysctls: self.sysctl.clone(),
+                    filters: self.filters.clone(),
+                }));
+            }
+        }
+        let count = variants.len() * self.repeat;
+        variants.into_iter().cycle().take(count).collect()
+    }
+}
+
+/// Everything that the machines are made of.
+struct Lab {
+    folder: PathBuf,
+    benches: BTreeMap<Arch, Bench>,
+    broken: bool,
+}
+
+/// What machines of one architecture have in common.
+struct Bench {
+    tools: Tools,
+    programs: Programs,
+    busybox: Vec<u8>,
+    kernels: BTreeMap<String, Kernel>,
+}
+
+impl Lab {
+    /// Downloads and builds what these machines need and is not here yet.
+    fn provide(sh: &Shell, variants: &[Variant], broken: bool) -> anyhow::Result<Self> {
+        let folder = workspace::target_dir(sh)?.join("vm");
+        for part in ["apt", "kernels", "logs", "initramfs"] {
+            fs::create_dir_all(folder.join(part))?;
+        }
+        let mirrors = Mirrors::of_this_machine(sh)?;
+        let mut benches = BTreeMap::new();
+        for arch in [Arch::X86_64, Arch::Aarch64] {
+            let series: Vec<&str> = variants
+                .iter()
+                .filter(|variant| variant.arch == arch)
+                .map(|variant| &*variant.kernel)
+                .collect();
+            if !series.is_empty() {
+                benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &series)?);
+            }
+        }
+        Ok(Self { folder, benches, broken })
+    }
+
+    /// Runs some at a time; gives back what came of them, in their order.
+    fn run_all(&self, variants: Vec<Variant>, at_a_time: usize) -> anyhow::Result<Vec<Report>> {
+        let total = variants.len();
+        let queue = Mutex::new(variants.into_iter().enumerate());
+        let next = || queue.lock().ok()?.next();
+        let (done, inbox) = mpsc::channel();
+        let mut reports = BTreeMap::new();
+        thread::scope(|scope| {
+            for _ in 0..at_a_time {
+                let done = done.clone();
+                scope.spawn(move || {
+                    while let Some((number, variant)) = next() {
+                        println!("{variant}: starts, {} of {total}", number + 1);
+                        let report = self.run(number, variant);
+                        if done.send((number, report)).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            drop(done);
+            for (number, report) in inbox {
+                let report = report?;
+                println!("{}", report.text());
+                reports.insert(number, report);
+            }
+            anyhow::Ok(())
+        })?;
+        Ok(reports.into_values().collect())
+    }
+
+    fn run(&self, number: usize, variant: Variant) -> anyhow::Result<Report> {
+        let bench = self.benches.get(&variant.arch).context("every architecture was provided")?;
+        let kernel = bench.kernels.get(&variant.kernel).context("every kernel was provided")?;
+        let name = format!("{:02}-{}", number + 1, variant.file_stem());
+        let initramfs = self.folder.join("initramfs").join(&name);
+        fs::write(&initramfs, bench.initramfs(kernel, &variant, self.broken)?)?;
+        let log = self.folder.join("logs").join(format!("{name}.log"));
+        let machine = Machine {
+            arch: variant.arch,
+            tools: &bench.tools,
+            image: &kernel.image,
+            initramfs: &initramfs,
+            cmdline: &variant.cmdline,
+            log: &log,
+        };
+        let mut console = Console::default();
+        let end = machine.run(report::follow(&variant, &mut console))?;
+        fs::remove_file(&initramfs)?;
+        Ok(Report::new(variant, kernel.release.clone(), end, console, log))
+    }
+}
+
+impl Bench {
+    fn provide(
+        sh: &Shell,
+        mirrors: &Mirrors,
+        folder: &Path,
+        arch: Arch,
+        series: &[&str],
+    ) -> anyhow::Result<Self> {
+        let tools = Tools::provide(sh, mirrors, folder, arch)?;
+        let sources = mirrors.sources(kernel::SUITES, kernel::UPDATED);
+        let apt = PrivateApt::new(sh, folder.join("apt").join(arch.name()), &sources)?
+            .of_architecture(arch.debian());
+        apt.update_if_old()?;
+        let busybox = cache::folder(&folder.join(format!("busybox-{}", arch.name())), |folder| {
+            apt.unpack("busybox-static", folder)
+        })?;
+        let busybox = fs::read(busybox.join("bin/busybox")).context("busybox-static has no bin/busybox")?;
+        let mut kernels = BTreeMap::new();
+        for series in series {
+            if !kernels.contains_key(*series) {
+                let kernel = Kernel::provide(&apt, &folder.join("kernels"), arch, series)?;
+                kernels.insert((*series).to_owned(), kernel);
+            }
+        }
+        let programs = Programs::build(sh, arch, &tools)?;
+        Ok(Self { tools, programs, busybox, kernels })
+    }
+
+    fn initramfs(&self, kernel: &Kernel, variant: &Variant, broken: bool) -> anyhow::Result<Vec<u8>> {
+        let mut files = Initramfs::new();
+        for folder in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
+            files.folder(folder)?;
+        }
+        files.file("init", INIT.as_bytes())?;
+        files.file("bin/busybox", &self.busybox)?;
+        files.file("bin/live", &self.programs.live)?;
+        files.file("bin/tcp-close", &self.programs.tcp_close)?;
+        for (number, module) in modules::in_load_order(&kernel.modules, MODULES)?.iter().enumerate() {
+            files.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
+        }
+        files.file("job", job(variant, broken).as_bytes())?;
+        Ok(files.finish()?)
+    }
+}
+
+/// What a machine is to do: a shell script, whose status is that of the tests.
+fn job(variant: &Variant, broken: bool) -> String {
+    let mut lines = vec!["export TCP_CLOSE_BIN=/bin/tcp-close".to_owned()];
+    lines.push(format!("export TCP_CLOSE_PROBE={}", variant.family.name()));
+    if broken {
+        lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
+    }
+    for sysctl in &variant.sysctls {
+        lines.push(format!("echo {} >{} || exit 1", quoted(sysctl.value()), quoted(&sysctl.path())));
+    }
+    let filters: Vec<String> = variant.filters.iter().map(|filter| quoted(filter)).collect();
+    lines.push(format!("exec /bin/live --test-threads {TEST_THREADS} -- {}", filters.join(" ")));
+    lines.join("\n")
+}
+
+/// A word as the shell has to see it to take it as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}

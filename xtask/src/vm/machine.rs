@@ -1,0 +1,184 @@
+//! An emulated machine: started, listened to on its serial line, and off again within a time limit.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, PipeReader, Read, Write as _},
+    path::Path,
+    process::{Child, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{Arch, tools::Tools};
+
+/// The emulated processor, with a clock of its own: it counts instructions, 2 ns each, and when all are waiting it
+/// goes on to what is waited for.
+///
+/// A minute of TIME-WAIT takes no time then, and how long things take inside does not depend on what else this
+/// machine does.
+/// One processor only: with two, older kernels hang under such a clock, and a thread per processor crashed kernels.
+const PROCESSOR: &[&str] = &[
+    "-smp",
+    "1",
+    // The default size of the translation buffer is 1 GiB.
+    "-accel",
+    "tcg,thread=single,tb-size=128",
+    "-icount",
+    "shift=1,sleep=off",
+    "-rtc",
+    "clock=vm",
+];
+
+/// Enough for the tests that run at a time, each with tables and a kernel's BTF of its own.
+const MEMORY: &[&str] = &["-m", "1024"];
+
+const DEVICES: &[&str] = &["-nographic", "-no-reboot", "-nic", "none", "-vga", "none"];
+
+/// A crash ends the machine at once; what the kernel says while it starts is of no interest.
+const CMDLINE: &str = "quiet panic=-1 oops=panic";
+
+/// More than twice what any machine took on a slow host.
+const TIME_LIMIT: Duration = Duration::from_secs(900);
+
+/// How often somebody who waits is told how far it is.
+const HEARTBEAT: Duration = Duration::from_secs(20);
+
+/// What a machine is made of.
+pub(super) struct Machine<'m> {
+    pub(super) arch: Arch,
+    pub(super) tools: &'m Tools,
+    pub(super) image: &'m Path,
+    /// Where its initramfs is.
+    pub(super) initramfs: &'m Path,
+    /// What is added to the kernel's command line.
+    pub(super) cmdline: &'m str,
+    /// Where all of the console is kept.
+    pub(super) log: &'m Path,
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// It turned itself off, or crashed.
+    Off,
+    /// It was turned off when its time was up.
+    TimeIsUp,
+}
+
+/// Something to be told of a running machine.
+pub(super) enum News<'l> {
+    /// A line on its console, without control sequences.
+    Line(&'l str),
+    /// It has been running for this long; nothing else.
+    Heartbeat(Duration),
+}
+
+impl Machine<'_> {
+    /// Runs it to its end; gives back how that was, and after how long.
+    pub(super) fn run(&self, mut tell: impl FnMut(News<'_>)) -> anyhow::Result<(End, Duration)> {
+        let start = now();
+        let mut log =
+            File::create(self.log).with_context(|| format!("cannot make {}", self.log.display()))?;
+        let (emulator, console) = self.start()?;
+        let (lines, inbox) = mpsc::channel();
+        thread::spawn(move || read_lines(console, &lines));
+        let mut heartbeat = HEARTBEAT;
+        let end = loop {
+            let age = now().saturating_sub(start);
+            if age >= TIME_LIMIT {
+                break End::TimeIsUp;
+            }
+            match inbox.recv_timeout(heartbeat.saturating_sub(age)) {
+                Ok(line) => {
+                    writeln!(log, "{line}")?;
+                    tell(News::Line(&line));
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    heartbeat += HEARTBEAT;
+                    tell(News::Heartbeat(now().saturating_sub(start)));
+                }
+                Err(RecvTimeoutError::Disconnected) => break End::Off,
+            }
+        };
+        drop(emulator);
+        Ok((end, now().saturating_sub(start)))
+    }
+
+    fn start(&self) -> anyhow::Result<(Running, PipeReader)> {
+        let (program, arguments) = self.arch.emulator();
+        let mut command = self.tools.command(program)?;
+        command.args(arguments).args(PROCESSOR).args(MEMORY).args(DEVICES);
+        for folder in self.tools.firmware() {
+            command.arg("-L").arg(folder);
+        }
+        command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
+        command.args(["-append", &format!("console={} {CMDLINE} {}", self.arch.console(), self.cmdline)]);
+        // The emulator's own complaints belong to what the console shows.
+        let (console, ours) = io::pipe()?;
+        command.stdin(Stdio::null()).stdout(ours.try_clone()?).stderr(ours);
+        let emulator = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        Ok((Running(emulator), console))
+    }
+}
+
+/// A running emulator, ended when nobody listens to it any more.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Reads the console to its end, as long as somebody wants its lines.
+fn read_lines(console: impl Read, lines: &mpsc::Sender<String>) {
+    for line in BufReader::new(console).split(b'\n') {
+        let Ok(line) = line else { return };
+        if lines.send(plain(&String::from_utf8_lossy(&line))).is_err() {
+            return;
+        }
+    }
+}
+
+/// The line without control characters and without the sequences that move a cursor or choose a color.
+fn plain(line: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = line.chars();
+    while let Some(c) = rest.next() {
+        if c == '\u{1b}' {
+            // ECMA-48 §5.4: parameters, then one character that is a letter or near the letters.
+            let end = |c: &char| ('@'..='~').contains(c) && *c != '[';
+            rest.by_ref().find(end);
+        } else if !c.is_control() {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+fn now() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_without_control_sequences() {
+        for (line, expected) in [
+            ("test a::b ... ok\r", "test a::b ... ok"),
+            ("\u{1b}c\u{1b}[?7l\u{1b}[2J\u{1b}[0mSeaBIOS", "SeaBIOS"),
+            ("\u{1b}[1;31mred\u{1b}[0m", "red"),
+            ("ends in \u{1b}[", "ends in "),
+        ] {
+            assert_eq!(plain(line), expected, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What runs inside: the live tests and tcp-close itself, each as one file that needs no other.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use xshell::{Cmd, Shell, cmd};
+
+use super::{Arch, tools::Tools};
+
+/// How the release profile is changed for what runs inside.
+const PROFILE: [(&str, &str); 3] = [
+    // It takes as long as everything else, and nothing inside is so fast that it would show.
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    // As tests are built, so that they and the program share what they are built from.
+    ("CARGO_PROFILE_RELEASE_PANIC", "unwind"),
+    // Less to unpack at each start. Symbols are for debuggers, and there is none inside.
+    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
+];
+
+/// The programs of one architecture.
+pub(super) struct Programs {
+    pub(super) live: Vec<u8>,
+    pub(super) tcp_close: Vec<u8>,
+}
+
+impl Programs {
+    pub(super) fn build(sh: &Shell, arch: Arch, tools: &Tools) -> anyhow::Result<Self> {
+        println!("building the live tests for {}", arch.name());
+        let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
+        let live = executable(&for_machine(live, arch, tools)?)?;
+        let tcp_close = cmd!(sh, "cargo build --package tcp-close-daemon --bin tcp-close");
+        let tcp_close = executable(&for_machine(tcp_close, arch, tools)?)?;
+        Ok(Self { live: fs::read(live)?, tcp_close: fs::read(tcp_close)? })
+    }
+}
+
+fn for_machine<'a>(command: Cmd<'a>, arch: Arch, tools: &Tools) -> anyhow::Result<Cmd<'a>> {
+    let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
+    let mut command = command
+        .args(["--release", "--locked", "--quiet", "--message-format", "json-render-diagnostics"])
+        // With a target named, the flags are for it alone: what runs on this machine while building stays dynamic.
+        .args(["--target", arch.target()])
+        .envs(PROFILE)
+        .quiet();
+    if let Some(linker) = tools.cross_linker(arch)? {
+        flags.extend(linker.arguments.into_iter().map(|argument| prefixed("-Clink-arg=", &argument)));
+        command = command
+            .env(linker.variable, linker.program)
+            .env("LD_LIBRARY_PATH", linker.libraries)
+            // The compiler comes with the standard library of this machine's target only; setup provided its source.
+            .arg("-Zbuild-std")
+            .env("RUSTC_BOOTSTRAP", "1");
+    }
+    // It goes before RUSTFLAGS and every configuration file, and knows no spaces.
+    Ok(command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f"))))
+}
+
+fn prefixed(prefix: &str, word: &OsStr) -> OsString {
+    let mut prefixed = OsString::from(prefix);
+    prefixed.push(word);
+    prefixed
+}
+
+/// The program that cargo says it built.
+fn executable(command: &Cmd<'_>) -> anyhow::Result<PathBuf> {
+    let messages = command.read()?;
+    built(&messages).context("cargo names no program that it built")
+}
+
+/// The last program among cargo's messages.
+fn built(messages: &str) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+
+    let of = |line: &str| serde_json::from_str::<Message>(line).ok()?.executable;
+    messages.lines().filter_map(of).next_back()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_is_the_last_that_cargo_names() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"live"},"executable":"/target/release/deps/live-1"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(built(messages), Some("/target/release/deps/live-1".into()));
+        assert_eq!(built(r#"{"reason":"build-finished","success":false}"#), None);
+    }
+}
