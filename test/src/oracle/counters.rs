@@ -8,6 +8,14 @@ use anyhow::{Context as _, ensure};
 use crate::breakage::{OrGiveUp as _, give_up};
 use crate::netns::Netns;
 
+/// Whether `TW` and `TWKilled` of `TcpExt` count minisocks as they begin (`__inet_twsk_schedule`, Linux 5.18), as opposed
+/// to those whose time was up (`tw_timer_handler`).
+pub fn counts_minisocks_as_they_begin() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(18))
+}
+
 /// A snapshot of `/proc/net/netstat` and `/proc/net/snmp`: counters by group and name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Netstat(BTreeMap<String, BTreeMap<String, i64>>);

@@ -18,7 +18,7 @@ use tcp_close::{
         observation::{Absorbed, Closed, EndCause, MinisockEnded, Then},
     },
     pipeline::{Losses, Pipeline},
-    probe::{Family, Preflight, Probe, ProbeSettings},
+    probe::{Family, Hook, HookReport, Preflight, Probe, ProbeSettings, Rung, Verdict},
     settings,
     shutdown::Shutdown,
 };
@@ -84,6 +84,13 @@ impl Told {
         (self.stats.sockets, self.stats.minisocks)
     }
 
+    /// Ends of minisocks whose time was up, in either substate.
+    fn expired(&self) -> usize {
+        let expired =
+            |ended: &&MinisockEnded| matches!(ended.cause, EndCause::Expired | EndCause::FinWait2Timeout);
+        self.minisocks_ended().iter().filter(expired).count()
+    }
+
     /// Ends of minisocks by a local connect.
     fn reused(&self) -> usize {
         self.minisocks_ended().iter().filter(|ended| ended.cause == EndCause::Reused).count()
@@ -105,6 +112,7 @@ pub(crate) struct Observer {
     told: Arc<(Mutex<Told>, Condvar)>,
     stop: CancellationToken,
     pipeline: Option<JoinHandle<()>>,
+    hooks: Vec<HookReport>,
     before: Vec<Netstat>,
 }
 
@@ -148,9 +156,29 @@ impl Observer {
             let told = Arc::clone(&told);
             move || observe(preflight, &settings, &attached, &told)
         });
-        let stop = outcome.recv().expect("tcp-close attaches its hooks; live tests need root");
+        let (stop, hooks) = outcome.recv().expect("tcp-close attaches its hooks; live tests need root");
         let before = namespaces.iter().map(|netns| Netstat::of(netns)).collect();
-        Self { told, stop, pipeline: Some(pipeline), before }
+        Self { told, stop, pipeline: Some(pipeline), hooks, before }
+    }
+
+    /// The rung that a hook hangs on.
+    pub(crate) fn rung(&self, hook: Hook) -> Option<Rung> {
+        self.hooks.iter().find(|report| report.hook == hook)?.rung
+    }
+
+    /// Whether every start of a minisock's timer is seen, as opposed to those that the timer wheel shows.
+    pub(crate) fn sees_starts(&self) -> bool {
+        self.rung(Hook::Witness).is_some() || self.rung(Hook::Minisock).is_some_and(Rung::is_function)
+    }
+
+    /// Whether the segments are seen that a minisock deals with.
+    pub(crate) fn sees_segments(&self) -> bool {
+        self.rung(Hook::Witness).is_some()
+    }
+
+    /// Whether changes of state are seen that do not pass through `tcp_set_state`.
+    fn sees_clones(&self) -> bool {
+        self.rung(Hook::StateChange) == Some(Rung::TpBtf)
     }
 
     /// Waits until what has been told is enough, and hands it over.
@@ -219,7 +247,8 @@ impl Observer {
         let ours = |from, to| told.transitions(from, to);
 
         assert_eq!(ours(TcpState::Close, TcpState::SynSent), kernel("Tcp", "ActiveOpens"), "active opens");
-        assert_eq!(ours(TcpState::Listen, TcpState::SynRecv), kernel("Tcp", "PassiveOpens"), "passive opens");
+        let passive_opens = if self.sees_clones() { kernel("Tcp", "PassiveOpens") } else { 0 };
+        assert_eq!(ours(TcpState::Listen, TcpState::SynRecv), passive_opens, "passive opens");
         assert_eq!(
             ours(TcpState::Established, TcpState::Close) + ours(TcpState::CloseWait, TcpState::Close),
             kernel("Tcp", "EstabResets"),
@@ -227,7 +256,11 @@ impl Observer {
         );
         assert_eq!(told.counters.resets_sent.iter().sum::<u64>(), kernel("Tcp", "OutRsts"), "resets sent");
         for socket in namespaces.iter().flat_map(|netns| oracle::sockets(netns)) {
-            let told_of = |closed: &&Closed| closed.story.id.cookie() == Some(socket.cookie);
+            // Where sockets are not known by their cookies, this is the only one of its pair, or the test is at fault.
+            let told_of = |closed: &&Closed| match closed.story.id.cookie() {
+                Some(cookie) => cookie == socket.cookie,
+                None => (closed.story.pair.local, closed.story.pair.remote) == (socket.local, socket.remote),
+            };
             let closed = told.closed().iter().find(told_of).copied();
             if socket.timer == Timer::TimeWait {
                 let closed = closed.unwrap_or_else(|| panic!("the close before {socket} was told"));
@@ -245,7 +278,12 @@ impl Observer {
         }
         let began = told.minisocks_began();
         let ended = told.minisocks_ended().len();
-        assert_eq!(began as u64, kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled"), "minisocks made");
+        let counted = kernel("TcpExt", "TW") + kernel("TcpExt", "TWKilled");
+        if oracle::counts_minisocks_as_they_begin() {
+            assert_eq!(began as u64, counted, "minisocks made");
+        } else {
+            assert_eq!(told.expired() as u64, counted, "minisocks whose time was up");
+        }
         assert_eq!(i64::try_from(began - ended), Ok(time_waits), "minisocks alive");
         assert_eq!(told.reused() as u64, kernel("TcpExt", "TWRecycled"), "pairs taken by connect");
         assert_eq!(told.refused() as u64, kernel("TcpExt", "TCPTimeWaitOverflow"), "TIME-WAITs refused");
@@ -290,22 +328,28 @@ impl Drop for Observer {
     }
 }
 
+/// Only one hook may be missing: before Linux 6.12 no tracepoint tells of a minisock's segments.
+fn is_as_expected(report: &HookReport) -> bool {
+    report.rung.is_some() || (report.hook == Hook::Witness && report.verdict == Verdict::Unsupported)
+}
+
 /// Runs the pipeline until it is stopped; says that it is attached with the means to stop it.
 fn observe(
     preflight: &Preflight,
     settings: &ProbeSettings,
-    attached: &mpsc::Sender<CancellationToken>,
+    attached: &mpsc::Sender<(CancellationToken, Vec<HookReport>)>,
     told: &(Mutex<Told>, Condvar),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let probe = Probe::attach(preflight, settings).expect("attach the probes");
-        let failing: Vec<_> = probe.reports().iter().filter(|report| report.rung.is_none()).collect();
+        let reports = probe.reports().to_vec();
+        let failing: Vec<_> = reports.iter().filter(|report| !is_as_expected(report)).collect();
         assert!(failing.is_empty(), "every hook is attached: {failing:#?}");
         let limits = Limits { sockets: 65_536, minisocks: 65_536 };
         let pipeline = Pipeline::new(probe, preflight, limits);
         let mut shutdown = Shutdown::listen(None).expect("listen for signals");
-        attached.send(shutdown.failure()).expect("the test waits");
+        attached.send((shutdown.failure(), reports)).expect("the test waits");
         let (told, changed) = told;
         let turn = |turn: tcp_close::pipeline::Turn<'_>| {
             let mut told = told.lock().expect("the test is alive");
