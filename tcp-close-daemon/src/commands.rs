@@ -85,7 +85,7 @@ fn attach(command: &'static str, settings: &ProbeSettings) -> Result<(Preflight,
     for report in probe.reports() {
         let (hook, verdict) = (report.hook.name(), report.verdict.name());
         let detail = report.detail.as_ref().map(|detail| format!(": {detail}")).unwrap_or_default();
-        if let Some(lost) = report.lost() {
+        if let Some(lost) = report.lost {
             tracing::warn!("hook {hook} is {verdict}{detail}; lost: {lost}");
         } else {
             tracing::debug!("hook {hook} is {verdict}{detail}");

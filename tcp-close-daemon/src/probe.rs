@@ -13,6 +13,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, PerCpuArray, RingBuf},
 };
+use hook::Tells;
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::IntoBytes as _;
@@ -48,7 +49,6 @@ const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each tells whether a tracepoint has an argument")]
 pub struct Preflight {
     layout: Layout,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
@@ -56,9 +56,8 @@ pub struct Preflight {
     cancel_sites: CancelSites,
     /// Functions that rungs hang on and this kernel has.
     functions: Vec<&'static str>,
+    tells: Tells,
     start_has_bucket: bool,
-    drop_has_receiver: bool,
-    reset_has_reason: bool,
     retransmit_has_error: bool,
     /// Names of `enum sk_rst_reason`.
     reset_reasons: BTreeMap<u32, String>,
@@ -85,8 +84,10 @@ impl Preflight {
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
-            drop_has_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
-            reset_has_reason: has_third_argument("tcp_send_reset"),
+            tells: Tells {
+                reset_reason: has_third_argument("tcp_send_reset"),
+                drop_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
+            },
             retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),
@@ -118,7 +119,7 @@ impl Preflight {
     fn obstacle(&self, hook: Hook, rung: Rung, identity: Identity) -> Option<String> {
         match (hook, rung) {
             (Hook::Minisock, Rung::TpBtf) => self.addresses_error().map(str::to_owned),
-            (Hook::Witness, Rung::TpBtf) if !self.drop_has_receiver => Some(
+            (Hook::Witness, Rung::TpBtf) if !self.tells.drop_receiver => Some(
                 "the kernel's kfree_skb does not name the receiving socket (Linux 6.12 and later do)"
                     .to_owned(),
             ),
@@ -337,9 +338,9 @@ fn kernel_settings(
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),
         start_has_bucket: u32::from(preflight.start_has_bucket),
-        drop_has_receiver: u32::from(preflight.drop_has_receiver),
+        drop_has_receiver: u32::from(preflight.tells.drop_receiver),
         record_opening: u32::from(settings.record_opening),
-        reset_has_reason: u32::from(preflight.reset_has_reason),
+        reset_has_reason: u32::from(preflight.tells.reset_reason),
         retransmit_has_error: u32::from(preflight.retransmit_has_error),
         cookies: u32::from(identity == Identity::Cookie),
         segments: u32::from(settings.witness),

@@ -5,11 +5,13 @@
 //! may be interrupted, it lies with the process. Each names its minisock; of two that do, the later one holds.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_pid_tgid, generated::bpf_ktime_get_ns},
+    helpers::generated::bpf_ktime_get_ns,
     macros::map,
     maps::{LruHashMap, PerCpuArray},
 };
 use tcp_close_abi::end;
+
+use crate::kernel::thread;
 
 /// What is under way with a minisock.
 #[derive(Clone, Copy)]
@@ -94,11 +96,4 @@ pub(crate) fn take(minisock: u64) -> u32 {
         }
     }
     found
-}
-
-/// The kernel's id of the running thread.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
-#[inline(always)]
-fn thread() -> u32 {
-    bpf_get_current_pid_tgid() as u32
 }

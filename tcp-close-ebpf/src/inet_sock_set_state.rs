@@ -4,65 +4,32 @@
 //! Reads the socket through its BTF type; counts every change and records the closing ones, as
 //! [`tcp_close_abi::StateChange`]. TIME-WAIT never appears here: a minisock has hooks of its own.
 //!
-//! Three programs hang on this one hook. The kernel does not run a program on a CPU on which it runs already
-//! (`prog->active`, Linux 6.2), and a softirq may well interrupt one that runs for a process: a network card's
-//! interrupt does it all the time. So the changes are divided by who holds the socket:
-//!
-//! * `state_by_owner` takes those of a socket that a process holds, in that process's system call. Nothing else
-//!   comes in between, but softirqs.
-//! * `state_by_softirq` takes the others: those of softirqs, and of the few places that disable them. No softirq
-//!   interrupts those. It can be missing only where the softirq interrupted this very program, while that turned
-//!   away a change of the first kind,
-//! * and then `state_by_softirq_again` is there, its twin. What the one has taken, it marks for the other.
+//! Three equal programs hang on this one hook. The kernel does not run a program on a CPU on which it runs already
+//! (`prog->active`), and there are two ways to come to that: a softirq interrupts the program that runs for a process,
+//! as a network card's interrupt makes it do all the time; and from Linux 7.0 on the process may be preempted in it by
+//! another that changes a state. Then the next program is there, and after that the third. What one has taken, it marks
+//! for the others.
 //!
 //! [`tcp_set_state`](crate::tcp_set_state) does the same for trampolines, which have the same rule.
 
-use aya_ebpf::{EbpfContext, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{
-    kernel::Typed,
-    socket::TcpSocket,
-    state_change::{Change, Twin, is_owned, take},
-};
+use crate::{kernel::Typed, state_change::seen_by};
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
-fn state_by_owner(ctx: BtfTracePointContext) -> i32 {
-    by_owner(&ctx, Typed::new(ctx.arg(0)), change(&ctx));
+fn state_1(ctx: BtfTracePointContext) -> i32 {
+    seen_by(1, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
-fn state_by_softirq(ctx: BtfTracePointContext) -> i32 {
-    by_softirq(&ctx, Typed::new(ctx.arg(0)), change(&ctx), Twin::One);
+fn state_2(ctx: BtfTracePointContext) -> i32 {
+    seen_by(2, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
-fn state_by_softirq_again(ctx: BtfTracePointContext) -> i32 {
-    by_softirq(&ctx, Typed::new(ctx.arg(0)), change(&ctx), Twin::Other);
+fn state_3(ctx: BtfTracePointContext) -> i32 {
+    seen_by(3, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
-}
-
-#[inline(always)]
-fn change(ctx: &BtfTracePointContext) -> Change {
-    Change { sk: ctx.arg(0), old: ctx.arg(1), new: ctx.arg(2) }
-}
-
-#[inline(always)]
-pub(crate) fn by_owner<C: EbpfContext>(ctx: &C, sk: Typed, change: Change) {
-    if is_owned(sk) == Ok(true)
-        && let Some(socket) = TcpSocket::watched(sk)
-    {
-        take(ctx, &socket, change, true);
-    }
-}
-
-#[inline(always)]
-pub(crate) fn by_softirq<C: EbpfContext>(ctx: &C, sk: Typed, change: Change, twin: Twin) {
-    if is_owned(sk) == Ok(false)
-        && change.is_for(twin)
-        && let Some(socket) = TcpSocket::watched(sk)
-    {
-        take(ctx, &socket, change, false);
-    }
 }

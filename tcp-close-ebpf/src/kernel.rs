@@ -5,7 +5,7 @@
 
 use core::ptr;
 
-use aya_ebpf::helpers::{bpf_probe_read_kernel, generated::bpf_get_socket_cookie};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_socket_cookie};
 use tcp_close_abi::{Layout, Settings};
 
 /// Field offsets of the running kernel.
@@ -171,4 +171,11 @@ pub(crate) fn watched(netns: u32) -> bool {
         index += 1;
     }
     false
+}
+
+/// The kernel's id of the running thread.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
+#[inline(always)]
+pub(crate) fn thread() -> u32 {
+    bpf_get_current_pid_tgid() as u32
 }

@@ -4,14 +4,14 @@ use aya_ebpf::{
     EbpfContext,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::map,
-    maps::PerCpuArray,
+    maps::{Array, PerCpuArray},
 };
 use aya_log_ebpf::warn;
 use tcp_close_abi::{Pair, RecordKind, StateChange, flag};
 
 use crate::{
     counters,
-    kernel::{LAYOUT, Memory, SETTINGS, constant},
+    kernel::{LAYOUT, Memory, SETTINGS, Typed, constant, thread},
     ring,
     socket::TcpSocket,
 };
@@ -19,50 +19,73 @@ use crate::{
 /// The change that was taken last on this CPU of a socket that no process holds; one entry, since softirqs do not
 /// interrupt each other.
 #[map]
-static TAKEN: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
+static TAKEN_BY_SOFTIRQ: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
 
-#[derive(PartialEq, Eq)]
+/// The change that was taken last in a thread's own system call, by the lower bits of the thread's id.
+#[map]
+static TAKEN_BY_OWNER: Array<Taken> = Array::with_max_entries(OWNERS, 0);
+
+/// Two threads whose ids have these lower bits in common would have to change states at once to disturb each other.
+const OWNERS: u32 = 4096;
+
+/// A change that one program has taken, so that its like on the same hook leave it alone.
 struct Taken {
     change: Change,
-    by: Twin,
+    by: u32,
+    /// How many others have seen it.
+    seen: u32,
 }
 
-/// A change of state, told from any other on the same CPU.
+/// A change of state, told from any other that is under way.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
-pub(crate) struct Change {
+struct Change {
     /// Address of the socket.
-    pub(crate) sk: u64,
+    sk: u64,
     /// State left.
-    pub(crate) old: u32,
+    old: u32,
     /// State entered.
-    pub(crate) new: u32,
+    new: u32,
 }
 
-/// One of two programs on the same hook, which make up for each other.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(u64)]
-pub(crate) enum Twin {
-    One = 1,
-    Other = 2,
+/// Programs on one hook that make up for each other: see [`inet_sock_set_state`](crate::inet_sock_set_state).
+const PROGRAMS: u32 = 3;
+
+/// A change of state, seen by the program with this number: takes it, unless another has.
+#[inline(always)]
+pub(crate) fn seen_by<C: EbpfContext>(program: u32, ctx: &C, sk: Typed, old: u32, new: u32) {
+    let by_owner = is_owned(sk) == Ok(true);
+    let change = Change { sk: sk.address(), old, new };
+    if change.is_for(program, by_owner)
+        && let Some(socket) = TcpSocket::watched(sk)
+    {
+        take(ctx, &socket, old, new, by_owner);
+    }
 }
 
 impl Change {
-    /// Whether this program is to take the change, because the other has not. They may run in either order.
+    /// Whether this program is to take the change, because no other has. They may run in any order.
     #[inline(always)]
-    pub(crate) fn is_for(self, twin: Twin) -> bool {
-        let Some(taken) = TAKEN.get_ptr_mut(0) else {
+    fn is_for(self, program: u32, by_owner: bool) -> bool {
+        let slot = if by_owner {
+            TAKEN_BY_OWNER.get_ptr_mut(thread() % OWNERS)
+        } else {
+            TAKEN_BY_SOFTIRQ.get_ptr_mut(0)
+        };
+        let Some(taken) = slot else {
             return false;
         };
-        // SAFETY: the map's only entry, of this CPU alone.
+        // SAFETY: nothing else uses the entry at this time: no other softirq of this CPU, or no other thread.
         let taken = unsafe { &mut *taken };
-        let is_taken = taken.change == self && taken.by as u64 != twin as u64;
-        if is_taken {
-            taken.change.sk = 0;
-        } else {
-            *taken = Taken { change: self, by: twin };
+        if taken.change == self && taken.by != program {
+            taken.seen += 1;
+            if taken.seen == PROGRAMS - 1 {
+                taken.change.sk = 0;
+            }
+            return false;
         }
-        !is_taken
+        *taken = Taken { change: self, by: program, seen: 0 };
+        true
     }
 }
 
@@ -78,12 +101,13 @@ pub(crate) fn is_owned<M: Memory>(sk: M) -> Result<bool, i32> {
 pub(crate) fn take<M: Memory, C: EbpfContext>(
     ctx: &C,
     socket: &TcpSocket<M>,
-    change: Change,
+    old: u32,
+    new: u32,
     by_owner: bool,
 ) {
-    counters::transition(change.old, change.new);
-    if is_closing(change.old, change.new) || constant(&SETTINGS.record_opening) != 0 {
-        record(ctx, socket, change, by_owner);
+    counters::transition(old, new);
+    if is_closing(old, new) || constant(&SETTINGS.record_opening) != 0 {
+        record(ctx, socket, old, new, by_owner);
     }
 }
 
@@ -108,7 +132,7 @@ const fn is_closing(old: u32, new: u32) -> bool {
 }
 
 #[inline(always)]
-fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, change: Change, by_owner: bool) {
+fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
     ring::emit::<StateChange>(RecordKind::StateChange, |record| {
         let record = record.write(StateChange {
             header: socket.header(RecordKind::StateChange, if by_owner { flag::OWNER } else { 0 }),
@@ -120,8 +144,8 @@ fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, change: Cha
                 family: 0,
                 reserved: 0,
             },
-            old: change.old,
-            new: change.new,
+            old,
+            new,
             error: 0,
             uid: 0,
             pid: if by_owner { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 },

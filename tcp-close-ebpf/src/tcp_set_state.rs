@@ -14,44 +14,40 @@ use aya_log_ebpf::warn;
 
 use crate::{
     counters,
-    inet_sock_set_state::{by_owner, by_softirq},
     kernel::{LAYOUT, Memory as _, Typed, Untyped},
     socket::TcpSocket,
-    state_change::{Change, Twin, is_owned, take},
+    state_change::{is_owned, seen_by, take},
 };
 
 #[fentry(function = "tcp_set_state")]
-fn fentry_tcp_set_state_by_owner(ctx: FEntryContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_owner(&ctx, sk, change(&ctx, sk));
+fn fentry_tcp_set_state_1(ctx: FEntryContext) -> i32 {
+    entered(1, &ctx);
     0
 }
 
 #[fentry(function = "tcp_set_state")]
-fn fentry_tcp_set_state_by_softirq(ctx: FEntryContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_softirq(&ctx, sk, change(&ctx, sk), Twin::One);
+fn fentry_tcp_set_state_2(ctx: FEntryContext) -> i32 {
+    entered(2, &ctx);
     0
 }
 
 #[fentry(function = "tcp_set_state")]
-fn fentry_tcp_set_state_by_softirq_again(ctx: FEntryContext) -> i32 {
-    let sk = Typed::new(ctx.arg(0));
-    by_softirq(&ctx, sk, change(&ctx, sk), Twin::Other);
+fn fentry_tcp_set_state_3(ctx: FEntryContext) -> i32 {
+    entered(3, &ctx);
     0
 }
 
 #[inline(always)]
-fn change(ctx: &FEntryContext, sk: Typed) -> Change {
-    Change { sk: sk.address(), old: u32::from(sk.load::<u8>(&LAYOUT.state)), new: ctx.arg(1) }
+fn entered(program: u32, ctx: &FEntryContext) {
+    let sk = Typed::new(ctx.arg(0));
+    seen_by(program, ctx, sk, u32::from(sk.load::<u8>(&LAYOUT.state)), ctx.arg(1));
 }
 
 #[kprobe(function = "tcp_set_state")]
 fn kprobe_tcp_set_state(ctx: ProbeContext) -> u32 {
-    let (Some(sk), Some(new)) = (ctx.arg(0), ctx.arg(1)) else {
-        return 0;
-    };
-    if let Err(error) = untyped(&ctx, Untyped::new(sk), new) {
+    if let (Some(sk), Some(new)) = (ctx.arg(0), ctx.arg(1))
+        && let Err(error) = untyped(&ctx, Untyped::new(sk), new)
+    {
         counters::unreadable();
         warn!(&ctx, "cannot read a socket: error {}", error);
     }
@@ -61,8 +57,7 @@ fn kprobe_tcp_set_state(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 fn untyped(ctx: &ProbeContext, sk: Untyped, new: u32) -> Result<(), i32> {
     if let Some(socket) = TcpSocket::watched_untyped(sk)? {
-        let change = Change { sk: sk.address(), old: u32::from(sk.get::<u8>(&LAYOUT.state)?), new };
-        take(ctx, &socket, change, is_owned(sk)?);
+        take(ctx, &socket, u32::from(sk.get::<u8>(&LAYOUT.state)?), new, is_owned(sk)?);
     }
     Ok(())
 }

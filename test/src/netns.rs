@@ -120,6 +120,24 @@ impl Netns {
         self.run(move || fs::write(&path, bytes).with_context(|| format!("write {path}"))).or_give_up();
     }
 
+    /// [`Self::sysctl`], if this kernel has the setting; tells whether it has.
+    #[track_caller]
+    pub fn try_sysctl(&self, name: &str, value: &str) -> bool {
+        let path = setting(name);
+        if !self
+            .run({
+                let path = path.clone();
+                move || fs::exists(path)
+            })
+            .context("look for a setting")
+            .or_give_up()
+        {
+            return false;
+        }
+        self.sysctl(name, value);
+        true
+    }
+
     /// Reads a kernel setting of this namespace.
     #[track_caller]
     pub fn sysctl_value(&self, name: &str) -> String {

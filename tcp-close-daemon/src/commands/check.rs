@@ -123,7 +123,7 @@ fn tried(preflight: &Preflight, args: &CheckArgs) -> Vec<HookLine> {
                 hook: report.hook.name(),
                 rung: report.rung.map(Rung::name),
                 verdict: Some(report.verdict.name()),
-                lost: report.lost(),
+                lost: report.lost,
                 detail: report.detail,
             })
             .collect(),

@@ -63,8 +63,11 @@ impl Hook {
     }
 
     /// What is lost on a rung that holds, against the hook's best.
-    pub const fn shortfall(self, rung: Rung) -> Option<&'static str> {
+    pub(super) const fn shortfall(self, rung: Rung, tells: Tells) -> Option<&'static str> {
         match (self, rung) {
+            (Self::ResetSent, _) if !tells.reset_reason => Some(
+                "resets that answer a segment to a minisock or to no socket, and every reason (Linux before 6.12)",
+            ),
             (Self::StateChange, Rung::Fentry) => Some(
                 "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close",
             ),
@@ -97,21 +100,30 @@ impl Hook {
     }
 }
 
+/// What this kernel's tracepoints tell.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tells {
+    /// `tcp_send_reset` has a reason, and fires without a full socket too.
+    pub(super) reset_reason: bool,
+    /// `kfree_skb` names the receiving socket.
+    pub(super) drop_receiver: bool,
+}
+
 const STATE_CHANGE: &[Step] = &[
     Step::new(
         Rung::TpBtf,
         &[
-            &[("state_by_owner", "inet_sock_set_state")],
-            &[("state_by_softirq", "inet_sock_set_state")],
-            &[("state_by_softirq_again", "inet_sock_set_state")],
+            &[("state_1", "inet_sock_set_state")],
+            &[("state_2", "inet_sock_set_state")],
+            &[("state_3", "inet_sock_set_state")],
         ],
     ),
     Step::new(
         Rung::Fentry,
         &[
-            &[("fentry_tcp_set_state_by_owner", "tcp_set_state")],
-            &[("fentry_tcp_set_state_by_softirq", "tcp_set_state")],
-            &[("fentry_tcp_set_state_by_softirq_again", "tcp_set_state")],
+            &[("fentry_tcp_set_state_1", "tcp_set_state")],
+            &[("fentry_tcp_set_state_2", "tcp_set_state")],
+            &[("fentry_tcp_set_state_3", "tcp_set_state")],
         ],
     ),
     Step::new(Rung::Kprobe, &[&[("kprobe_tcp_set_state", "tcp_set_state")]]),

@@ -9,7 +9,7 @@ use crate::sentence::sentence;
 
 use super::{
     Identity, Preflight, ProbeSettings,
-    hook::{Attachment, Hook, Rung, Step},
+    hook::{Attachment, Hook, Rung, Step, Tells},
 };
 
 /// What became of a hook.
@@ -48,24 +48,20 @@ pub struct HookReport {
     pub verdict: Verdict,
     /// Why it is on no better rung, or on none: what the kernel said to each of them.
     pub detail: Option<String>,
+    /// What is lost, if anything is.
+    pub lost: Option<&'static str>,
 }
 
 impl HookReport {
-    /// What is lost, if anything is.
-    pub const fn lost(&self) -> Option<&'static str> {
-        match self.rung {
-            Some(rung) => self.hook.shortfall(rung),
-            None => Some(self.hook.loss()),
-        }
-    }
-
     fn none(hook: Hook, verdict: Verdict, detail: String) -> Self {
-        Self { hook, rung: None, verdict, detail: Some(detail).filter(|detail| !detail.is_empty()) }
+        let detail = Some(detail).filter(|detail| !detail.is_empty());
+        Self { hook, rung: None, verdict, detail, lost: Some(hook.loss()) }
     }
 
-    const fn on(hook: Hook, rung: Rung, detail: Option<String>) -> Self {
-        let verdict = if hook.shortfall(rung).is_some() { Verdict::Degraded } else { Verdict::Ok };
-        Self { hook, rung: Some(rung), verdict, detail }
+    fn on(hook: Hook, rung: Rung, tells: Tells, detail: Option<String>) -> Self {
+        let lost = hook.shortfall(rung, tells);
+        let verdict = if lost.is_some() { Verdict::Degraded } else { Verdict::Ok };
+        Self { hook, rung: Some(rung), verdict, detail, lost }
     }
 }
 
@@ -107,7 +103,9 @@ impl Climber<'_> {
         wanted(self.settings)
             .map(|hook| match (hook, by_function.rung) {
                 (Hook::Minisock, Some(_)) => by_function.clone(),
-                (Hook::Witness, Some(rung)) => HookReport::on(hook, rung, by_function.detail.clone()),
+                (Hook::Witness, Some(rung)) => {
+                    HookReport::on(hook, rung, self.preflight.tells, by_function.detail.clone())
+                }
                 (Hook::Minisock, None) => {
                     let mut report = self.attach(hook, |rung| !rung.is_function());
                     let details = by_function.detail.iter().chain(&report.detail);
@@ -131,6 +129,7 @@ impl Climber<'_> {
                     return HookReport::on(
                         hook,
                         step.rung,
+                        self.preflight.tells,
                         (!reasons.is_empty()).then(|| reasons.join("; ")),
                     );
                 }

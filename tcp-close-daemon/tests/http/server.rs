@@ -134,12 +134,19 @@ impl Server {
 
 fn hooks() -> [HookReport; 2] {
     [
-        HookReport { hook: Hook::StateChange, rung: Some(Rung::TpBtf), verdict: Verdict::Ok, detail: None },
+        HookReport {
+            hook: Hook::StateChange,
+            rung: Some(Rung::TpBtf),
+            verdict: Verdict::Ok,
+            detail: None,
+            lost: None,
+        },
         HookReport {
             hook: Hook::Minisock,
             rung: None,
             verdict: Verdict::Unsupported,
             detail: Some("<hidden> & gone".to_owned()),
+            lost: None,
         },
     ]
 }

@@ -22,6 +22,7 @@ pub(crate) fn fresh() -> Metrics {
         rung: Some(Rung::TpBtf),
         verdict: Verdict::Ok,
         detail: None,
+        lost: None,
     });
     let reasons = [(0, "not_specified"), (1, "no_socket"), (2, "tcp_abort_on_close")];
     let mut metrics = Metrics::new(

@@ -90,7 +90,8 @@ fn a_reset_is_received_in_every_state() {
     conversation.expect_fin();
     conversation.rst();
 
-    let closed = observer.closed(4);
+    let mut closed = observer.closed(4);
+    closed.sort_by_key(|closed| closed.at);
     assert!(closed.iter().all(|closed| closed.story.manner == Some(Manner::ResetReceived)), "{closed:#?}");
     let roles: Vec<Role> = closed.iter().map(|closed| closed.story.role).collect();
     assert_eq!(roles, [Role::None, Role::Passive, Role::Active, Role::Passive]);

@@ -46,7 +46,12 @@ fn a_connect_from_a_port_of_the_kernels_choice_takes_the_pair() {
     for family in Family::BOTH {
         let netns = Netns::new();
         netns.sysctl("net/ipv4/tcp_tw_reuse", "1");
-        netns.sysctl("net/ipv4/tcp_tw_reuse_delay", "1");
+        // The kernel's own condition, in milliseconds; before Linux 6.14, until the next second begins.
+        let delay = Duration::from_millis(if netns.try_sysctl("net/ipv4/tcp_tw_reuse_delay", "1") {
+            5
+        } else {
+            1050
+        });
         netns.sysctl("net/ipv4/ip_local_port_range", "40000 40001");
         let observer = Observer::attach(&[&netns]);
         let listener = stream::listener(&netns, family.loopback());
@@ -64,8 +69,7 @@ fn a_connect_from_a_port_of_the_kernels_choice_takes_the_pair() {
             oracle::wait_until(&netns, PATIENCE, |sockets| {
                 sockets.iter().any(|socket| socket.state == oracle::TcpState::TimeWait)
             });
-            // The kernel's own condition: as long as tcp_tw_reuse_delay, in whole milliseconds.
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(delay);
         }
         let told = observer.wait_until("closes", |told| told.closed().len() == 6);
         assert_eq!(told.minisocks_ended().len(), 2);
@@ -228,7 +232,9 @@ fn a_function_that_is_hidden_makes_its_cause_unknown_and_no_other() {
         let sites = CancelSites::from_symbols_but(&symbols, names);
         Box::leak(Box::new(Preflight::run().expect("the kernel publishes BTF").with_cancel_sites(sites)))
     };
-    let settings = || ProbeSettings { ring_bytes: 1 << 20, ..ProbeSettings::default() };
+    // Only there is the kernel's stack what tells the cause.
+    let family = tcp_close::probe::Family::Tracepoint;
+    let settings = || ProbeSettings { ring_bytes: 1 << 20, family, ..ProbeSettings::default() };
 
     let preflight = hidden(&["tcp_timewait_state_process"]);
     let bench = Bench::watched_by(|netns| Observer::attach_with(&[netns], preflight, &settings()));
