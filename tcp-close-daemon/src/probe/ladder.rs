@@ -58,7 +58,7 @@ impl HookReport {
         Self { hook, rung: None, verdict, detail, lost: Some(hook.loss()) }
     }
 
-    fn on(hook: Hook, rung: Rung, tells: Tells, detail: Option<String>) -> Self {
+    const fn on(hook: Hook, rung: Rung, tells: Tells, detail: Option<String>) -> Self {
         let lost = hook.shortfall(rung, tells);
         let verdict = if lost.is_some() { Verdict::Degraded } else { Verdict::Ok };
         Self { hook, rung: Some(rung), verdict, detail, lost }
