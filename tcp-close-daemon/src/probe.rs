@@ -13,7 +13,7 @@ use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, PerCpuArray, RingBuf},
 };
-use hook::Tells;
+use hook::{Needs, Tells};
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::IntoBytes as _;
@@ -105,6 +105,13 @@ impl Preflight {
         &self.cancel_sites
     }
 
+    /// The same kernel, as if it hid its addresses.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        let cancel_sites = CancelSites::unknown();
+        Self { tw_timer_handler: Err("kernel addresses are not looked at".to_owned()), cancel_sites, ..self }
+    }
+
     /// The kernel's tick rate.
     pub const fn hz(&self) -> Hz {
         self.hz
@@ -115,15 +122,15 @@ impl Preflight {
         &self.reset_reasons
     }
 
-    /// Why a hook would be of no use on this rung of this kernel, if so.
-    fn obstacle(&self, hook: Hook, rung: Rung, identity: Identity) -> Option<String> {
-        match (hook, rung) {
-            (Hook::Minisock, Rung::TpBtf) => self.addresses_error().map(str::to_owned),
-            (Hook::Witness, Rung::TpBtf) if !self.tells.drop_receiver => Some(
+    /// Why the kernel does not have what a step needs, if so.
+    fn obstacle(&self, needs: Needs, identity: Identity) -> Option<String> {
+        match needs {
+            Needs::KernelAddresses => self.addresses_error().map(str::to_owned),
+            Needs::DropReceiver if !self.tells.drop_receiver => Some(
                 "the kernel's kfree_skb does not name the receiving socket (Linux 6.12 and later do)"
                     .to_owned(),
             ),
-            (Hook::StateChange, Rung::Kprobe) if identity == Identity::Cookie => {
+            Needs::AddressIdentity if identity == Identity::Cookie => {
                 Some("a kprobe cannot ask for a socket's cookie".to_owned())
             }
             _ => None,

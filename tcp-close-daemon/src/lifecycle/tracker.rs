@@ -32,6 +32,9 @@ const CANCEL_SETTLES: Duration = Duration::from_secs(1);
 /// A reset that comes before its change of state comes microseconds before.
 const RESET_SETTLES: Duration = Duration::from_secs(1);
 
+/// What follows an event in the same function of the kernel follows in less than that, interrupts included.
+const NEXT_EVENT: Duration = Duration::from_millis(1);
+
 /// Room for what came first of two things that come microseconds apart: a reset before the change of state it
 /// leads to, a minisock before the entry into CLOSE of a socket that was not followed.
 const EARLY: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -177,6 +180,11 @@ impl Tracker {
                 self.end(timer.minisock, None, EndCause::Unknown, None, out);
                 self.begin(event, &timer, socket, out);
             }
+            EventKind::MinisockMissed => match self.sockets.get_mut(&event.id) {
+                Some(close) => close.mark_gap(),
+                // Its entry into CLOSE, the first event of it, comes next.
+                None => self.gap_until = self.gap_until.max(Some(event.at + NEXT_EVENT)),
+            },
             EventKind::MinisockRestarted(timer) => self.minisock_restarted(event, &timer, out),
             EventKind::MinisockEnded(timer, cancel) => self.minisock_ended(event, &timer, &cancel, out),
         }
