@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use aya::{
@@ -47,6 +48,9 @@ pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 /// (`net/ipv4/inet_timewait_sock.c`).
 const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
+/// What `perf_event_open` takes to attach a kprobe; kernels built without kprobes lack it.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
 pub struct Preflight {
@@ -57,6 +61,8 @@ pub struct Preflight {
     /// Functions that rungs hang on and this kernel has.
     functions: Vec<&'static str>,
     tells: Tells,
+    /// Functions can be probed (`CONFIG_KPROBES`).
+    kprobes: bool,
     start_has_bucket: bool,
     retransmit_has_error: bool,
     /// Names of `enum sk_rst_reason`.
@@ -83,6 +89,7 @@ impl Preflight {
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
+            kprobes: Path::new(KPROBES).exists(),
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
             tells: Tells {
                 reset_reason: has_third_argument("tcp_send_reset"),

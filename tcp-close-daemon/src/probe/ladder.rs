@@ -58,6 +58,15 @@ impl HookReport {
         Self { hook, rung: None, verdict, detail, lost: Some(hook.loss()) }
     }
 
+    /// This report, with what was said on better rungs before.
+    fn after(self, better: &Self) -> Self {
+        let details = better.detail.iter().chain(&self.detail);
+        let detail = details.cloned().reduce(|better, here| better + "; " + &here);
+        let failed = self.rung.is_none() && better.verdict == Verdict::Failed;
+        let verdict = if failed { Verdict::Failed } else { self.verdict };
+        Self { verdict, detail, ..self }
+    }
+
     fn on(hook: Hook, step: &Step, tells: Tells, detail: Option<String>) -> Self {
         let lost = (step.lost)(tells);
         let verdict = if lost.is_some() { Verdict::Degraded } else { Verdict::Ok };
@@ -104,13 +113,9 @@ impl Climber<'_> {
             .map(|hook| match (hook, by_function.rung) {
                 (Hook::Minisock, Some(_)) => by_function.clone(),
                 (Hook::Witness, Some(_)) => self.attach(hook, |rung| Some(rung) == by_function.rung),
-                (Hook::Minisock, None) => {
-                    let mut report = self.attach(hook, |rung| !rung.is_function());
-                    let details = by_function.detail.iter().chain(&report.detail);
-                    report.detail = details.cloned().reduce(|above, here| above + "; " + &here);
-                    report
+                (Hook::Minisock | Hook::Witness, None) => {
+                    self.attach(hook, |rung| !rung.is_function()).after(&by_function)
                 }
-                (Hook::Witness, None) => self.attach(hook, |rung| !rung.is_function()),
                 _ => self.attach(hook, |_| true),
             })
             .collect()
@@ -190,6 +195,12 @@ impl Climber<'_> {
                 program.attach().map_err(refuse)?;
             }
             Some(Program::KProbe(program)) => {
+                if !self.preflight.kprobes {
+                    return Err(Refusal {
+                        unsupported: true,
+                        reason: "the kernel has no kprobes".to_owned(),
+                    });
+                }
                 if !self.preflight.has_function(target) {
                     return Err(Refusal {
                         unsupported: true,
