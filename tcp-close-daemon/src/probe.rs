@@ -23,6 +23,7 @@ use crate::{
     decode::CancelSites,
     kernel::{
         btf::{BtfError, KernelBtf},
+        lockdown::Lockdown,
         symbols::Symbols,
         tick::Hz,
     },
@@ -63,6 +64,7 @@ pub struct Preflight {
     tells: Tells,
     /// Functions can be probed (`CONFIG_KPROBES`).
     kprobes: bool,
+    lockdown: Lockdown,
     start_has_bucket: bool,
     retransmit_has_error: bool,
     /// Names of `enum sk_rst_reason`.
@@ -90,6 +92,7 @@ impl Preflight {
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
             kprobes: Path::new(KPROBES).exists(),
+            lockdown: Lockdown::running(),
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
             tells: Tells {
                 reset_reason: has_third_argument("tcp_send_reset"),

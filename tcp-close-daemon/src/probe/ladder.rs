@@ -5,7 +5,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 
-use crate::sentence::sentence;
+use crate::{kernel::lockdown::Lockdown, sentence::sentence};
 
 use super::{
     Identity, Preflight, ProbeSettings,
@@ -132,7 +132,10 @@ impl Climber<'_> {
                     let detail = (!reasons.is_empty()).then(|| reasons.join("; "));
                     return HookReport::on(hook, step, self.preflight.tells, detail);
                 }
-                Err(refusal) => {
+                Err(mut refusal) => {
+                    if reads_memory(hook, step.rung) && self.preflight.lockdown == Lockdown::Confidentiality {
+                        refusal = Refusal { unsupported: true, reason: LOCKED_DOWN.to_owned() };
+                    }
                     if !refusal.unsupported {
                         verdict = Verdict::Failed;
                     }
@@ -219,6 +222,15 @@ impl Climber<'_> {
         }
         Ok(())
     }
+}
+
+/// Why the kernel refuses what [`reads_memory`].
+const LOCKED_DOWN: &str =
+    "lockdown=confidentiality lets nobody attach a kprobe, nor read kernel memory by address";
+
+/// Whether the programs of this rung read kernel memory by address, not by its type.
+const fn reads_memory(hook: Hook, rung: Rung) -> bool {
+    matches!((hook, rung), (_, Rung::Kprobe) | (Hook::Minisock | Hook::Witness, Rung::TpBtf))
 }
 
 /// Why a rung does not hold.
