@@ -55,3 +55,15 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_options_make_sense() {
+        Options::command().debug_assert();
+    }
+}

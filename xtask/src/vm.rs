@@ -5,6 +5,10 @@
 
 mod arch;
 mod cache;
+mod check;
+mod conditions;
+mod degraded;
+mod expected;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -29,13 +33,15 @@ use xshell::Shell;
 
 pub(crate) use self::{arch::Arch, variant::Family};
 use self::{
+    conditions::Conditions,
+    degraded::Degraded,
     initramfs::Initramfs,
     kernel::Kernel,
     machine::Machine,
     programs::Programs,
     report::{Console, Report},
     tools::Tools,
-    variant::{Sysctl, Variant},
+    variant::{Tests, Variant},
 };
 use crate::{
     debian::{Mirrors, PrivateApt},
@@ -71,12 +77,14 @@ pub(crate) struct Options {
     /// Let one scenario expect what is not so: every kernel must fail.
     #[arg(long)]
     broken: bool,
-    /// What to add to the kernels' command line, as lockdown=confidentiality.
-    #[arg(long, value_name = "CMDLINE", default_value = "", allow_hyphen_values = true)]
-    append: String,
-    /// A setting of the kernels, as `kernel.kptr_restrict=2`; may be repeated.
-    #[arg(long, value_name = "NAME=VALUE", value_parser = Sysctl::parse)]
-    sysctl: Vec<Sysctl>,
+    #[command(flatten)]
+    conditions: Conditions,
+    /// Run degraded kernels instead: those that hide or refuse something that tcp-close would use.
+    #[arg(long, conflicts_with = "Conditions")]
+    degraded: bool,
+    /// Run no tests; only ask tcp-close what it makes of each kernel, by every kind of hook.
+    #[arg(long, conflicts_with_all = ["probe", "filters"])]
+    check_only: bool,
     /// How many machines to run at a time; each takes a processor and up to 1 GB.
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -107,8 +115,9 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         probe: Family::All,
         repeat: 1,
         broken: false,
-        append: String::new(),
-        sysctl: Vec::new(),
+        conditions: Conditions::default(),
+        degraded: false,
+        check_only: false,
         jobs: 2,
         filters: Vec::new(),
     })
@@ -125,25 +134,63 @@ impl Options {
     fn variants(&self) -> Vec<Variant> {
         let mut variants = Vec::new();
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            if self.arch.is_some_and(|only| only != arch) {
-                continue;
-            }
             for kernel in arch.kernels() {
-                if !self.kernel.is_empty() && self.kernel.iter().all(|only| only != kernel) {
+                if !self.wants(arch, kernel) {
                     continue;
                 }
-                variants.extend(self.probe.each().iter().map(|&family| Variant {
-                    kernel: (*kernel).to_owned(),
-                    arch,
-                    family,
-                    cmdline: self.append.clone(),
-                    sysctls: self.sysctl.clone(),
-                    filters: self.filters.clone(),
-                }));
+                if !self.degraded {
+                    variants.extend(self.usual(arch, kernel));
+                }
+                let is_named = !self.kernel.is_empty();
+                if self.degraded && (is_named || degraded::is_degraded_too(arch, kernel)) {
+                    variants.extend(self.degraded(arch, kernel));
+                }
             }
         }
         let count = variants.len() * self.repeat;
         variants.into_iter().cycle().take(count).collect()
+    }
+
+    fn wants(&self, arch: Arch, kernel: &str) -> bool {
+        self.arch.is_none_or(|only| only == arch)
+            && (self.kernel.is_empty() || self.kernel.iter().any(|only| only == kernel))
+    }
+
+    /// The machines of a kernel under the conditions that are asked for.
+    fn usual(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
+        // Without tests, one machine answers for every kind of hook.
+        let families = if self.check_only { Family::Auto.each() } else { self.probe.each() };
+        let of = |&family| Variant {
+            kernel: kernel.to_owned(),
+            arch,
+            family,
+            conditions: self.conditions.clone(),
+            tests: if self.check_only { Tests::None } else { Tests::Matching(self.filters.clone()) },
+        };
+        families.iter().map(of).collect()
+    }
+
+    /// The machines of a kernel in each way that it is degraded.
+    fn degraded(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
+        let of = |degraded: Degraded| {
+            let filters: Vec<String> = if self.filters.is_empty() {
+                degraded.tests.iter().map(|&name| name.to_owned()).collect()
+            } else {
+                self.filters.clone()
+            };
+            Variant {
+                kernel: kernel.to_owned(),
+                arch,
+                family: if self.probe == Family::All { Family::Auto } else { self.probe },
+                conditions: degraded.conditions,
+                tests: if self.check_only || degraded.tests.is_empty() {
+                    Tests::None
+                } else {
+                    Tests::Matching(filters)
+                },
+            }
+        };
+        degraded::all().into_iter().map(of).collect()
     }
 }
 
@@ -227,7 +274,8 @@ impl Lab {
             tools: &bench.tools,
             image: &kernel.image,
             initramfs: &initramfs,
-            cmdline: &variant.cmdline,
+            cmdline: &variant.conditions.cmdline,
+            two_cpus: variant.conditions.two_cpus,
             log: &log,
         };
         let mut console = Console::default();
@@ -274,6 +322,9 @@ impl Bench {
         files.file("bin/busybox", &self.busybox)?;
         files.file("bin/live", &self.programs.live)?;
         files.file("bin/tcp-close", &self.programs.tcp_close)?;
+        files.file("bin/with-capabilities", &self.programs.with_capabilities)?;
+        files.file("bin/restricted", restricted(&variant.conditions).as_bytes())?;
+        files.file("check", check::SCRIPT.as_bytes())?;
         for (number, module) in modules::in_load_order(&kernel.modules, MODULES)?.iter().enumerate() {
             files.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
         }
@@ -284,17 +335,36 @@ impl Bench {
 
 /// What a machine is to do: a shell script, whose status is that of the tests.
 fn job(variant: &Variant, broken: bool) -> String {
-    let mut lines = vec!["export TCP_CLOSE_BIN=/bin/tcp-close".to_owned()];
-    lines.push(format!("export TCP_CLOSE_PROBE={}", variant.family.name()));
-    if broken {
-        lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
-    }
-    for sysctl in &variant.sysctls {
+    let Variant { conditions, family, tests, .. } = variant;
+    let program = if conditions.capabilities.is_empty() { "/bin/tcp-close" } else { "/bin/restricted" };
+    let mut lines = vec![format!("export TCP_CLOSE_BIN={program}")];
+    for sysctl in &conditions.sysctls {
         lines.push(format!("echo {} >{} || exit 1", quoted(sysctl.value()), quoted(&sysctl.path())));
     }
-    let filters: Vec<String> = variant.filters.iter().map(|filter| quoted(filter)).collect();
-    lines.push(format!("exec /bin/live --test-threads {TEST_THREADS} -- {}", filters.join(" ")));
+    if conditions.without_btf {
+        lines.push("/bin/busybox mount -t tmpfs tmpfs /sys/kernel/btf || exit 1".to_owned());
+    }
+    let families: Vec<&str> = variant.checked().iter().map(|family| family.name()).collect();
+    lines.push(format!("families='{}'", families.join(" ")));
+    lines.push(". /check".to_owned());
+    match tests {
+        Tests::None => lines.push("echo VM-NO-TESTS".to_owned()),
+        Tests::Matching(filters) => {
+            lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
+            if broken {
+                lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
+            }
+            let filters: Vec<String> = filters.iter().map(|filter| quoted(filter)).collect();
+            lines.push(format!("exec /bin/live --test-threads {TEST_THREADS} -- {}", filters.join(" ")));
+        }
+    }
     lines.join("\n")
+}
+
+/// A script that is tcp-close with fewer capabilities.
+fn restricted(conditions: &Conditions) -> String {
+    let capabilities = quoted(&conditions.capabilities);
+    format!("#!/bin/busybox sh\nexec /bin/with-capabilities {capabilities} /bin/tcp-close \"$@\"\n")
 }
 
 /// A word as the shell has to see it to take it as it is.

@@ -15,23 +15,20 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{Arch, tools::Tools};
 
-/// The emulated processor, with a clock of its own: it counts instructions, 2 ns each, and when all are waiting it
+/// The emulated processor: one thread of ours for all of it, since a thread per processor crashed kernels.
+// The default size of the translation buffer is 1 GiB.
+const PROCESSOR: &[&str] = &["-accel", "tcg,thread=single,tb-size=128"];
+
+/// One processor, with a clock of its own: it counts instructions, 2 ns each, and when all are waiting it
 /// goes on to what is waited for.
 ///
 /// A minute of TIME-WAIT takes no time then, and how long things take inside does not depend on what else this
 /// machine does.
-/// One processor only: with two, older kernels hang under such a clock, and a thread per processor crashed kernels.
-const PROCESSOR: &[&str] = &[
-    "-smp",
-    "1",
-    // The default size of the translation buffer is 1 GiB.
-    "-accel",
-    "tcg,thread=single,tb-size=128",
-    "-icount",
-    "shift=1,sleep=off",
-    "-rtc",
-    "clock=vm",
-];
+/// With two, older kernels hang under such a clock.
+const ONE_CPU: &[&str] = &["-smp", "1", "-icount", "shift=1,sleep=off", "-rtc", "clock=vm"];
+
+/// Two processors, whose minutes are minutes.
+const TWO_CPUS: &[&str] = &["-smp", "2"];
 
 /// Enough for the tests that run at a time, each with tables and a kernel's BTF of its own.
 const MEMORY: &[&str] = &["-m", "1024"];
@@ -56,6 +53,7 @@ pub(super) struct Machine<'m> {
     pub(super) initramfs: &'m Path,
     /// What is added to the kernel's command line.
     pub(super) cmdline: &'m str,
+    pub(super) two_cpus: bool,
     /// Where all of the console is kept.
     pub(super) log: &'m Path,
 }
@@ -111,7 +109,8 @@ impl Machine<'_> {
     fn start(&self) -> anyhow::Result<(Running, PipeReader)> {
         let (program, arguments) = self.arch.emulator();
         let mut command = self.tools.command(program)?;
-        command.args(arguments).args(PROCESSOR).args(MEMORY).args(DEVICES);
+        let processors = if self.two_cpus { TWO_CPUS } else { ONE_CPU };
+        command.args(arguments).args(PROCESSOR).args(processors).args(MEMORY).args(DEVICES);
         for folder in self.tools.firmware() {
             command.arg("-L").arg(folder);
         }

@@ -26,16 +26,23 @@ const PROFILE: [(&str, &str); 3] = [
 pub(super) struct Programs {
     pub(super) live: Vec<u8>,
     pub(super) tcp_close: Vec<u8>,
+    /// Runs another with fewer capabilities.
+    pub(super) with_capabilities: Vec<u8>,
 }
 
 impl Programs {
     pub(super) fn build(sh: &Shell, arch: Arch, tools: &Tools) -> anyhow::Result<Self> {
         println!("building the live tests for {}", arch.name());
         let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
-        let live = executable(&for_machine(live, arch, tools)?)?;
+        // cargo builds the programs of a package with its tests.
+        let test = for_machine(live, arch, tools)?.read()?;
         let tcp_close = cmd!(sh, "cargo build --package tcp-close-daemon --bin tcp-close");
-        let tcp_close = executable(&for_machine(tcp_close, arch, tools)?)?;
-        Ok(Self { live: fs::read(live)?, tcp_close: fs::read(tcp_close)? })
+        let tcp_close = for_machine(tcp_close, arch, tools)?.read()?;
+        Ok(Self {
+            live: built(&test, "live")?,
+            tcp_close: built(&tcp_close, "tcp-close")?,
+            with_capabilities: built(&test, "with-capabilities")?,
+        })
     }
 }
 
@@ -66,21 +73,31 @@ fn prefixed(prefix: &str, word: &OsStr) -> OsString {
     prefixed
 }
 
-/// The program that cargo says it built.
-fn executable(command: &Cmd<'_>) -> anyhow::Result<PathBuf> {
-    let messages = command.read()?;
-    built(&messages).context("cargo names no program that it built")
+/// A program that cargo says it built.
+fn built(messages: &str, name: &str) -> anyhow::Result<Vec<u8>> {
+    let path =
+        executable(messages, name).with_context(|| format!("cargo names no program {name} that it built"))?;
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The last program among cargo's messages.
-fn built(messages: &str) -> Option<PathBuf> {
+/// The program of this name among cargo's messages.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {
+        target: Target,
         executable: Option<PathBuf>,
     }
 
-    let of = |line: &str| serde_json::from_str::<Message>(line).ok()?.executable;
-    messages.lines().filter_map(of).next_back()
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+    }
+
+    let of = |line: &str| {
+        let message: Message = serde_json::from_str(line).ok()?;
+        message.executable.filter(|_| message.target.name == name)
+    };
+    messages.lines().find_map(of)
 }
 
 #[cfg(test)]
@@ -88,11 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_is_the_last_that_cargo_names() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"libc"},"executable":null}
+    fn a_program_is_found_by_its_name() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"live"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"live"},"executable":"/target/release/deps/live-1"}
+{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/target/release/other"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(built(messages), Some("/target/release/deps/live-1".into()));
-        assert_eq!(built(r#"{"reason":"build-finished","success":false}"#), None);
+        assert_eq!(executable(messages, "live"), Some("/target/release/deps/live-1".into()));
+        assert_eq!(executable(messages, "tcp-close"), None);
     }
 }

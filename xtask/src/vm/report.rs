@@ -3,6 +3,8 @@
 use std::{collections::VecDeque, fmt::Write as _, path::PathBuf, time::Duration};
 
 use super::{
+    check::Calls,
+    expected,
     machine::{End, News},
     scenarios::Scenarios,
     variant::Variant,
@@ -22,6 +24,9 @@ const CRASHES: [&str; 5] =
 #[derive(Debug, Default)]
 pub(super) struct Console {
     pub(super) scenarios: Scenarios,
+    calls: Calls,
+    /// The machine has said that it runs no scenarios.
+    has_no_tests: bool,
     /// The status of the job, once the machine has said it.
     status: Option<i32>,
     warned: bool,
@@ -32,6 +37,8 @@ pub(super) struct Console {
 impl Console {
     pub(super) fn read(&mut self, line: &str) {
         self.scenarios.read(line);
+        self.calls.read(line);
+        self.has_no_tests |= line == "VM-NO-TESTS";
         if let Some(status) = line.strip_prefix("VM-EXIT ") {
             self.status = status.parse().ok();
         }
@@ -52,6 +59,8 @@ pub(super) enum Verdict {
     Passed,
     /// Some scenarios failed, and the machine is well.
     Failed,
+    /// The scenarios passed, but `check` or `watch` said what is not expected on this kernel.
+    Unexpected,
     /// The job ended with this status for another reason: it was killed, or could not start.
     Broke(i32),
     /// The kernel is in trouble, and said this.
@@ -72,8 +81,15 @@ impl Verdict {
             (None, None, End::TimeIsUp) => Self::Hung,
             (None, None, End::Off) => Self::Silent,
             _ if !scenarios.failed.is_empty() => Self::Failed,
-            (Some(0), ..) if scenarios.ended() == scenarios.planned && scenarios.planned > 0 => {
-                if console.warned { Self::Warned } else { Self::Passed }
+            (Some(0), ..)
+                if scenarios.ended() == scenarios.planned
+                    && (scenarios.planned > 0 || console.has_no_tests) =>
+            {
+                if console.warned {
+                    Self::Warned
+                } else {
+                    Self::Passed
+                }
             }
             (Some(status), ..) => Self::Broke(status),
         }
@@ -83,6 +99,7 @@ impl Verdict {
         match self {
             Self::Passed => "passed".to_owned(),
             Self::Failed => "FAILED".to_owned(),
+            Self::Unexpected => "UNEXPECTED: see what check says of it".to_owned(),
             Self::Broke(status) => format!("BROKE: the job ended with status {status}"),
             Self::Crashed(how) => format!("CRASHED: {how}"),
             Self::Warned => "WARNED: the kernel complained, see the log".to_owned(),
@@ -98,6 +115,8 @@ pub(super) struct Report {
     /// The kernel that it was.
     release: String,
     scenarios: Scenarios,
+    /// What `check` and `watch` should have said, and what they said.
+    unexpected: Vec<String>,
     verdict: Verdict,
     wall: Duration,
     log: PathBuf,
@@ -112,9 +131,18 @@ impl Report {
         console: Console,
         log: PathBuf,
     ) -> Self {
-        let verdict = Verdict::of(end, &console);
+        let unexpected = expected::differences(&variant, &console.calls);
+        let verdict = match Verdict::of(end, &console) {
+            Verdict::Passed if !unexpected.is_empty() => Verdict::Unexpected,
+            verdict => verdict,
+        };
         let Console { scenarios, last_lines, .. } = console;
-        Self { variant, release, scenarios, verdict, wall, log, last_lines }
+        Self { variant, release, scenarios, unexpected, verdict, wall, log, last_lines }
+    }
+
+    /// The kernel's own version.
+    fn release(&self) -> &str {
+        self.release.split("-cloud").next().unwrap_or(&self.release)
     }
 
     pub(super) fn passed(&self) -> bool {
@@ -131,13 +159,17 @@ impl Report {
             scenarios.planned,
             wall.as_secs()
         );
+        for line in &self.unexpected {
+            // Writing to a string cannot fail.
+            let _written = write!(text, "\n    {line}");
+        }
         let lines: Vec<&String> = match verdict {
             Verdict::Passed => return text,
+            Verdict::Unexpected => Vec::new(),
             Verdict::Failed => scenarios.details.iter().take(DETAIL_LINES).collect(),
             _ => self.last_lines.iter().collect(),
         };
         for line in lines {
-            // Writing to a string cannot fail.
             let _written = write!(text, "\n    | {line}");
         }
         let _written = write!(text, "\n    all of its console: {}", self.log.display());
@@ -151,10 +183,11 @@ pub(super) fn table(reports: &[Report]) -> String {
         "{:<14} {:<8} {:<11} {:>6} {:>6} {:>6}  {}",
         "KERNEL", "ARCH", "FAMILY", "PASSED", "FAILED", "TIME", "VERDICT"
     );
-    for Report { variant, release, scenarios, verdict, wall, .. } in reports {
-        let Variant { arch, family, .. } = variant;
-        let kernel = release.split("-cloud").next().unwrap_or(release);
-        let special = variant.special();
+    for report in reports {
+        let Report { variant, scenarios, verdict, wall, .. } = report;
+        let Variant { arch, family, conditions, .. } = variant;
+        let kernel = report.release();
+        let special = conditions.to_string();
         let gap = if special.is_empty() { "" } else { "; " };
         let _written = write!(
             table,
@@ -192,9 +225,13 @@ mod tests {
 
     #[track_caller]
     fn check(console: &str, end: End, expected: &Verdict) {
-        let mut read = Console::default();
-        console.lines().for_each(|line| read.read(line));
-        assert_eq!(Verdict::of(end, &read), *expected, "{console}");
+        assert_eq!(Verdict::of(end, &read(console)), *expected, "{console}");
+    }
+
+    fn read(lines: &str) -> Console {
+        let mut console = Console::default();
+        lines.lines().for_each(|line| console.read(line));
+        console
     }
 
     #[test]
@@ -206,6 +243,7 @@ mod tests {
         check("test a::c ... ok\nVM-WARNED\nVM-EXIT 0\n", End::Off, Verdict::Warned);
         check("Killed\nVM-EXIT 137\n", End::Off, Verdict::Broke(137));
         check("VM-EXIT 0\n", End::Off, Verdict::Broke(0));
+        assert_eq!(Verdict::of(End::Off, &read("VM-NO-TESTS\nVM-EXIT 0\n")), Verdict::Passed);
         check(
             "[ 1.2] Kernel panic - not syncing\n",
             End::Off,

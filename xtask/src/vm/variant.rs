@@ -4,7 +4,7 @@ use std::fmt;
 
 use clap::ValueEnum;
 
-use super::Arch;
+use super::{Arch, conditions::Conditions};
 
 /// Which kind of kernel hook to use, in the words of `tcp-close --probe`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,6 +31,14 @@ impl Family {
         }
     }
 
+    /// Every kind that can be asked for at a time, as `check` is asked.
+    pub(super) const EVERY: [Self; 4] = [Self::Auto, Self::Tracepoint, Self::Fentry, Self::Kprobe];
+
+    /// The one of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        Self::EVERY.into_iter().find(|family| family.name() == name)
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -49,20 +57,28 @@ pub(super) struct Variant {
     pub(super) kernel: String,
     pub(super) arch: Arch,
     pub(super) family: Family,
-    /// What is added to the kernel's command line, as `lockdown=confidentiality`.
-    pub(super) cmdline: String,
-    /// Settings of the kernel, as `kernel.kptr_restrict=2`.
-    pub(super) sysctls: Vec<Sysctl>,
-    /// Only tests whose name contains one of these; without any, all.
-    pub(super) filters: Vec<String>,
+    pub(super) conditions: Conditions,
+    pub(super) tests: Tests,
+}
+
+/// Which live tests run on a machine, beside `tcp-close check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Tests {
+    /// Those whose name contains one of these; without any, all.
+    Matching(Vec<String>),
+    /// None.
+    None,
 }
 
 impl Variant {
-    /// How it differs from a machine that is started as usual.
-    pub(super) fn special(&self) -> String {
-        let sysctls = self.sysctls.iter().map(|Sysctl { name, value }| format!("{name}={value}"));
-        let cmdline = self.cmdline.split_whitespace().map(str::to_owned);
-        cmdline.chain(sysctls).collect::<Vec<_>>().join(" ")
+    /// The kinds of hooks that `check` is asked about here: where tests show what one is worth, that one.
+    pub(super) fn checked(&self) -> &[Family] {
+        let is_usual = self.conditions == Conditions::default();
+        if is_usual && self.tests != Tests::None {
+            std::slice::from_ref(&self.family)
+        } else {
+            &Family::EVERY
+        }
     }
 
     /// What a file of this machine is called.
@@ -75,33 +91,7 @@ impl Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.kernel, self.arch.name(), self.family.name())?;
-        let special = self.special();
-        if special.is_empty() { Ok(()) } else { write!(f, " {special}") }
-    }
-}
-
-/// A setting of the kernel.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Sysctl {
-    name: String,
-    value: String,
-}
-
-impl Sysctl {
-    /// Reads `kernel.kptr_restrict=2`.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (name, value) =
-            text.split_once('=').ok_or("it takes a name and a value, as kernel.kptr_restrict=2")?;
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
-    }
-
-    /// The file of the setting.
-    pub(super) fn path(&self) -> String {
-        format!("/proc/sys/{}", self.name.replace('.', "/"))
-    }
-
-    pub(super) fn value(&self) -> &str {
-        &self.value
+        if self.conditions == Conditions::default() { Ok(()) } else { write!(f, " {}", self.conditions) }
     }
 }
 
@@ -115,22 +105,14 @@ mod tests {
             kernel: "6.12".to_owned(),
             arch: Arch::X86_64,
             family: Family::Tracepoint,
-            cmdline: String::new(),
-            sysctls: Vec::new(),
-            filters: vec!["orderly".to_owned()],
+            conditions: Conditions::default(),
+            tests: Tests::None,
         };
-        let restricted = Variant {
-            cmdline: "lockdown=integrity".to_owned(),
-            sysctls: vec![Sysctl::parse("kernel.kptr_restrict=2").expect("a setting")],
-            ..plain.clone()
-        };
+        let conditions = Conditions { cmdline: "lockdown=integrity".to_owned(), ..Conditions::default() };
+        let restricted = Variant { conditions, ..plain.clone() };
         assert_eq!(plain.to_string(), "6.12 x86_64 tracepoint");
-        assert_eq!(
-            restricted.to_string(),
-            "6.12 x86_64 tracepoint lockdown=integrity kernel.kptr_restrict=2"
-        );
+        assert_eq!(restricted.to_string(), "6.12 x86_64 tracepoint lockdown=integrity");
         assert_eq!(plain.file_stem(), "6.12-x86-64-tracepoint");
-        assert_eq!(restricted.sysctls[0].path(), "/proc/sys/kernel/kptr_restrict");
-        assert!(Sysctl::parse("kernel.kptr_restrict").is_err());
+        assert_eq!(Family::named("kprobe"), Some(Family::Kprobe));
     }
 }
