@@ -240,6 +240,10 @@ struct Refusal {
     reason: String,
 }
 
+/// What the kernel answers, though it is meant for itself, where it loads a program for a function and has no
+/// trampolines: on aarch64 before 6.4 (`include/linux/errno.h`).
+const ENOTSUPP: i32 = 524;
+
 /// The kernel's word in one sentence; the verifier's log, which can be thousands of lines, goes to the debug log.
 fn refusal(name: &str, target: &str, error: &ProgramError) -> Refusal {
     match error {
@@ -250,6 +254,10 @@ fn refusal(name: &str, target: &str, error: &ProgramError) -> Refusal {
         ProgramError::Btf(error) => Refusal {
             unsupported: true,
             reason: format!("the kernel has no {target} for program {name}: {error}"),
+        },
+        ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(ENOTSUPP) => Refusal {
+            unsupported: true,
+            reason: format!("the kernel has no way to attach program {name} to {target}"),
         },
         error => Refusal {
             unsupported: false,
