@@ -16,6 +16,7 @@ mod modules;
 mod programs;
 mod report;
 mod scenarios;
+mod support;
 mod tools;
 mod variant;
 
@@ -61,6 +62,7 @@ const TEST_THREADS: &str = "1";
 const INIT: &str = include_str!("vm/init.sh");
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that can be typed")]
 pub(crate) struct Options {
     /// Only kernels of this series, as 6.12; may be repeated.
     #[arg(long, value_name = "SERIES")]
@@ -85,6 +87,9 @@ pub(crate) struct Options {
     /// Run no tests; only ask tcp-close what it makes of each kernel, by every kind of hook.
     #[arg(long, conflicts_with_all = ["probe", "filters"])]
     check_only: bool,
+    /// Ask on all kernels, and write what tcp-close makes of them into docs/kernel-support.md.
+    #[arg(long, conflicts_with_all = ["kernel", "arch", "probe", "Conditions", "degraded", "filters"])]
+    write_support: bool,
     /// How many machines to run at a time; each takes a processor and up to 1 GB.
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -100,6 +105,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let lab = Lab::provide(&sh, &variants, options.broken)?;
     let reports = lab.run_all(variants, options.jobs.max(1))?;
     println!("\n{}", report::table(&reports));
+    if options.write_support {
+        support::write(&reports)?;
+    }
     let red = reports.iter().filter(|report| !report.passed()).count();
     if red > 0 {
         bail!("{red} of {} machines did not pass", reports.len());
@@ -118,6 +126,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         conditions: Conditions::default(),
         degraded: false,
         check_only: false,
+        write_support: false,
         jobs: 2,
         filters: Vec::new(),
     })
@@ -142,7 +151,7 @@ impl Options {
                     variants.extend(self.usual(arch, kernel));
                 }
                 let is_named = !self.kernel.is_empty();
-                if self.degraded && (is_named || degraded::is_degraded_too(arch, kernel)) {
+                if self.with_degraded() && (is_named || degraded::is_degraded_too(arch, kernel)) {
                     variants.extend(self.degraded(arch, kernel));
                 }
             }
@@ -156,16 +165,24 @@ impl Options {
             && (self.kernel.is_empty() || self.kernel.iter().any(|only| only == kernel))
     }
 
+    const fn with_degraded(&self) -> bool {
+        self.degraded || self.write_support
+    }
+
+    const fn without_tests(&self) -> bool {
+        self.check_only || self.write_support
+    }
+
     /// The machines of a kernel under the conditions that are asked for.
     fn usual(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
         // Without tests, one machine answers for every kind of hook.
-        let families = if self.check_only { Family::Auto.each() } else { self.probe.each() };
+        let families = if self.without_tests() { Family::Auto.each() } else { self.probe.each() };
         let of = |&family| Variant {
             kernel: kernel.to_owned(),
             arch,
             family,
             conditions: self.conditions.clone(),
-            tests: if self.check_only { Tests::None } else { Tests::Matching(self.filters.clone()) },
+            tests: if self.without_tests() { Tests::None } else { Tests::Matching(self.filters.clone()) },
         };
         families.iter().map(of).collect()
     }
@@ -183,7 +200,7 @@ impl Options {
                 arch,
                 family: if self.probe == Family::All { Family::Auto } else { self.probe },
                 conditions: degraded.conditions,
-                tests: if self.check_only || degraded.tests.is_empty() {
+                tests: if self.without_tests() || degraded.tests.is_empty() {
                     Tests::None
                 } else {
                     Tests::Matching(filters)

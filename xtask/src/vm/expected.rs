@@ -49,6 +49,8 @@ pub(super) struct Offer {
     btf: bool,
     fentry: bool,
     kprobe: bool,
+    /// To attach a kprobe is not forbidden to who may do so little.
+    perf_events: bool,
     /// The address of the function that a minisock's timer runs.
     addresses: bool,
     /// Memory that the kernel gives no typed pointer to.
@@ -70,6 +72,8 @@ impl Offer {
             // HAVE_DYNAMIC_FTRACE_WITH_DIRECT_CALLS, <https://elixir.bootlin.com/linux/v6.4/source/arch/arm64/Kconfig>.
             fentry: arch == Arch::X86_64 || series >= (6, 4),
             kprobe: !confidential,
+            // With level 3 of kernel.perf_event_paranoid, which Debian adds and begins with, it takes CAP_SYS_ADMIN.
+            perf_events: is_root,
             addresses: is_root && !hidden,
             memory: !confidential,
             drop_receiver: series >= (6, 12),
@@ -94,8 +98,8 @@ impl Offer {
     const fn state_change(self, family: Family) -> Expected {
         match family {
             Family::Fentry if self.fentry => Expected::on("fentry", false),
-            Family::Kprobe if self.kprobe => Expected::on("kprobe", false),
-            Family::Fentry | Family::Kprobe => Expected::FAILED,
+            Family::Kprobe if self.kprobe && self.perf_events => Expected::on("kprobe", false),
+            Family::Fentry | Family::Kprobe => self.refusal(family),
             _ => Expected::on("tp_btf", true),
         }
     }
@@ -104,14 +108,13 @@ impl Offer {
         let may = |only| matches!(family, Family::Auto) || family == only;
         if may(Family::Fentry) && self.fentry {
             Expected::on("fentry", true)
-        } else if may(Family::Kprobe) && self.kprobe {
+        } else if may(Family::Kprobe) && self.kprobe && self.perf_events {
             Expected::on("kprobe", false)
-        } else if may(Family::Tracepoint) && self.addresses && self.memory {
-            Expected::on("tp_btf", true)
-        } else if may(Family::Tracepoint) && !self.addresses && family == Family::Tracepoint {
-            Expected::UNSUPPORTED
+        } else if may(Family::Tracepoint) && self.memory {
+            // Without addresses, which timers are minisocks' is learned, and why they are cancelled is not known.
+            Expected::on("tp_btf", self.addresses)
         } else {
-            Expected::FAILED
+            self.refusal(family)
         }
     }
 
@@ -124,7 +127,15 @@ impl Offer {
         if may && self.drop_receiver && self.memory {
             Expected::on("tp_btf", true)
         } else {
-            Expected::UNSUPPORTED
+            self.refusal(family)
+        }
+    }
+
+    /// What the kernel does not have is one thing, what it has and refuses another.
+    const fn refusal(self, family: Family) -> Expected {
+        match family {
+            Family::Kprobe if self.kprobe => Expected::FAILED,
+            _ => Expected::UNSUPPORTED,
         }
     }
 }
@@ -200,7 +211,7 @@ mod tests {
         x86("5.10", "minisock", minisock);
         x86("5.10", "witness", ["fentry ok", "- unsupported", "fentry ok", "kprobe degraded"]);
         x86("6.12", "witness", minisock);
-        arm("6.1", "minisock", ["kprobe degraded", "tp_btf ok", "- failed", "kprobe degraded"]);
+        arm("6.1", "minisock", ["kprobe degraded", "tp_btf ok", "- unsupported", "kprobe degraded"]);
         arm("7.2", "minisock", minisock);
     }
 

@@ -115,6 +115,7 @@ pub(super) struct Report {
     /// The kernel that it was.
     release: String,
     scenarios: Scenarios,
+    calls: Calls,
     /// What `check` and `watch` should have said, and what they said.
     unexpected: Vec<String>,
     verdict: Verdict,
@@ -136,13 +137,21 @@ impl Report {
             Verdict::Passed if !unexpected.is_empty() => Verdict::Unexpected,
             verdict => verdict,
         };
-        let Console { scenarios, last_lines, .. } = console;
-        Self { variant, release, scenarios, unexpected, verdict, wall, log, last_lines }
+        let Console { scenarios, calls, last_lines, .. } = console;
+        Self { variant, release, scenarios, calls, unexpected, verdict, wall, log, last_lines }
+    }
+
+    pub(super) const fn variant(&self) -> &Variant {
+        &self.variant
     }
 
     /// The kernel's own version.
-    fn release(&self) -> &str {
+    pub(super) fn release(&self) -> &str {
         self.release.split("-cloud").next().unwrap_or(&self.release)
+    }
+
+    pub(super) const fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     pub(super) fn passed(&self) -> bool {

@@ -34,6 +34,9 @@ impl Family {
     /// Every kind that can be asked for at a time, as `check` is asked.
     pub(super) const EVERY: [Self; 4] = [Self::Auto, Self::Tracepoint, Self::Fentry, Self::Kprobe];
 
+    /// Those that tell how much a degraded kernel leaves.
+    pub(super) const DEGRADED: &[Self] = &[Self::Auto, Self::Tracepoint, Self::Kprobe];
+
     /// The one of this name.
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::EVERY.into_iter().find(|family| family.name() == name)
@@ -73,11 +76,11 @@ pub(super) enum Tests {
 impl Variant {
     /// The kinds of hooks that `check` is asked about here: where tests show what one is worth, that one.
     pub(super) fn checked(&self) -> &[Family] {
-        let is_usual = self.conditions == Conditions::default();
-        if is_usual && self.tests != Tests::None {
-            std::slice::from_ref(&self.family)
-        } else {
-            &Family::EVERY
+        match (self.conditions == Conditions::default(), &self.tests) {
+            (true, Tests::None) => &Family::EVERY,
+            (true, Tests::Matching(_)) => std::slice::from_ref(&self.family),
+            // Trampolines are what `auto` takes.
+            (false, _) => Family::DEGRADED,
         }
     }
 
