@@ -51,6 +51,13 @@ const MODULES: &[&str] = &["tun", "inet_diag", "tcp_diag"];
 /// is due within a second might not come within it.
 const TEST_THREADS: &str = "1";
 
+/// Connections of a test that is about many of them: enough to meet a softirq and a switch of processes, for each
+/// takes a millisecond to emulate.
+const CONNECTIONS: u32 = 2000;
+
+/// The job where a kernel does not offer the family: instead of the tests, in their words.
+const REFUSAL: &str = include_str!("vm/refusal.sh");
+
 /// The first process of every machine.
 const INIT: &str = include_str!("vm/init.sh");
 
@@ -286,6 +293,7 @@ impl Bench {
 fn job(variant: &Variant, broken: bool) -> String {
     let mut lines = vec!["export TCP_CLOSE_BIN=/bin/tcp-close".to_owned()];
     lines.push(format!("export TCP_CLOSE_PROBE={}", variant.family.name()));
+    lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
     if broken {
         lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
     }
@@ -293,7 +301,14 @@ fn job(variant: &Variant, broken: bool) -> String {
         lines.push(format!("echo {} >{} || exit 1", quoted(sysctl.value()), quoted(&sysctl.path())));
     }
     let filters: Vec<String> = variant.filters.iter().map(|filter| quoted(filter)).collect();
-    lines.push(format!("exec /bin/live --test-threads {TEST_THREADS} -- {}", filters.join(" ")));
+    if !variant.offers_family() {
+        lines.push(REFUSAL.to_owned());
+        return lines.join("\n");
+    }
+    // libtest tells times only to those who may use what is unstable.
+    lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
+    let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
+    lines.push(format!("exec /bin/live {report} -- {}", filters.join(" ")));
     lines.join("\n")
 }
 

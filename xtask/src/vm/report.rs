@@ -131,6 +131,9 @@ impl Report {
             scenarios.planned,
             wall.as_secs()
         );
+        if let Some(slowest) = scenarios.slowest() {
+            let _written = write!(text, "\n    slowest, by its own clock: {slowest}");
+        }
         let lines: Vec<&String> = match verdict {
             Verdict::Passed => return text,
             Verdict::Failed => scenarios.details.iter().take(DETAIL_LINES).collect(),

@@ -58,6 +58,12 @@ pub(super) struct Variant {
 }
 
 impl Variant {
+    /// Whether this kernel lets tcp-close see closes by this family; where it does not, that must be said.
+    pub(super) fn offers_family(&self) -> bool {
+        // arm64 has trampolines (ftrace direct calls) since Linux 6.4.
+        !(self.arch == Arch::Aarch64 && self.kernel == "6.1" && self.family == Family::Fentry)
+    }
+
     /// How it differs from a machine that is started as usual.
     pub(super) fn special(&self) -> String {
         let sysctls = self.sysctls.iter().map(|Sysctl { name, value }| format!("{name}={value}"));
