@@ -55,6 +55,7 @@ macro_rules! layout {
 layout! {
     family = sock_common.skc_family;
     state = sock_common.skc_state;
+    hash = sock_common.skc_hash;
     remote_port = sock_common.skc_dport;
     remote_v4 = sock_common.skc_daddr;
     local_v4 = sock_common.skc_rcv_saddr;

@@ -35,11 +35,14 @@ pub enum RecordKind {
     MinisockRestart = 9,
     /// [`MinisockEnd`], from `inet_twsk_kill`.
     MinisockEnd = 10,
+    /// [`Header`], from `sock:inet_sock_set_state`: this full socket may have been replaced by a minisock that was not
+    /// known for one.
+    MinisockMissed = 11,
 }
 
 impl RecordKind {
     /// Every kind, at the index of its value.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::StateChange,
         Self::FinRetransmit,
         Self::ResetSent,
@@ -51,6 +54,7 @@ impl RecordKind {
         Self::MinisockBegin,
         Self::MinisockRestart,
         Self::MinisockEnd,
+        Self::MinisockMissed,
     ];
 
     /// The kind of a raw value; `None` for one this version does not know.

@@ -11,7 +11,7 @@ pub const MAX_NETNS: usize = 8;
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Settings {
-    /// Kernel address of `tw_timer_handler`, which every minisock's timer carries; 0 matches none.
+    /// Kernel address of `tw_timer_handler`, which every minisock's timer carries; 0 where it is to be learnt.
     pub tw_timer_handler: u64,
     /// Wake the reader whenever another stretch of this many bytes (a power of two) of the ring is filled.
     pub wake_every: u64,

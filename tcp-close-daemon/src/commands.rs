@@ -45,7 +45,7 @@ pub enum Failure {
         missing: String,
     },
     /// The kernel has no BTF, or lacks a field.
-    #[error("{}; tcp-close needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF", sentence(.0))]
+    #[error("{}; tcp-close needs Linux 5.10 or later built with CONFIG_DEBUG_INFO_BTF", sentence(.0))]
     Kernel(#[source] BtfError),
     /// The probes cannot be had.
     #[error("{}; `tcp-close check` says what this kernel allows, -v more", sentence(.0))]

@@ -120,6 +120,10 @@ impl Decoder {
                 let socket = ConnectionId { netns: header.netns, socket: record.replaces };
                 EventKind::MinisockBegan(self.timer(record.timer)?, socket)
             }
+            abi::RecordKind::MinisockMissed => {
+                let _: abi::Header = read(&header, bytes)?;
+                EventKind::MinisockMissed
+            }
             abi::RecordKind::MinisockRestart => {
                 EventKind::MinisockRestarted(self.timer(read(&header, bytes)?)?)
             }

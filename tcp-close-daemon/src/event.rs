@@ -260,6 +260,8 @@ pub enum EventKind {
     Segment(MinisockTimer, Segment),
     /// A minisock takes the place of this full socket.
     MinisockBegan(MinisockTimer, ConnectionId),
+    /// This full socket, which enters CLOSE, may be replaced by a minisock that is not seen.
+    MinisockMissed,
     /// A minisock's wait begins again.
     MinisockRestarted(MinisockTimer),
     /// A minisock ends, for the reason that the place in the kernel tells.

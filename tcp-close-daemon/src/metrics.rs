@@ -254,5 +254,6 @@ const fn kind_label(kind: RecordKind) -> &'static str {
         RecordKind::MinisockBegin => "minisock_begin",
         RecordKind::MinisockRestart => "minisock_restart",
         RecordKind::MinisockEnd => "minisock_end",
+        RecordKind::MinisockMissed => "minisock_missed",
     }
 }

@@ -7,13 +7,14 @@ use std::{
     collections::BTreeMap,
     io,
     os::fd::{AsFd as _, OwnedFd},
+    path::Path,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData, PerCpuArray, RingBuf},
 };
-use hook::Tells;
+use hook::{Needs, Tells};
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
 use zerocopy::IntoBytes as _;
@@ -47,6 +48,9 @@ pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
 /// (`net/ipv4/inet_timewait_sock.c`).
 const TW_TIMER_HANDLER: &str = "tw_timer_handler";
 
+/// What `perf_event_open` takes to attach a kprobe; kernels built without kprobes lack it.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
+
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
 pub struct Preflight {
@@ -57,6 +61,8 @@ pub struct Preflight {
     /// Functions that rungs hang on and this kernel has.
     functions: Vec<&'static str>,
     tells: Tells,
+    /// Functions can be probed (`CONFIG_KPROBES`).
+    kprobes: bool,
     start_has_bucket: bool,
     retransmit_has_error: bool,
     /// The kernel may give tracing programs a socket's cookie. Where it does not, there is no need to find out by
@@ -86,6 +92,7 @@ impl Preflight {
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
+            kprobes: Path::new(KPROBES).exists(),
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
             tells: Tells {
                 reset_reason: has_third_argument("tcp_send_reset"),
@@ -110,6 +117,13 @@ impl Preflight {
         &self.cancel_sites
     }
 
+    /// The same kernel, as if it hid its addresses.
+    #[must_use]
+    pub fn without_addresses(self) -> Self {
+        let cancel_sites = CancelSites::unknown();
+        Self { tw_timer_handler: Err("kernel addresses are not looked at".to_owned()), cancel_sites, ..self }
+    }
+
     /// The kernel's tick rate.
     pub const fn hz(&self) -> Hz {
         self.hz
@@ -120,15 +134,15 @@ impl Preflight {
         &self.reset_reasons
     }
 
-    /// Why a hook would be of no use on this rung of this kernel, if so.
-    fn obstacle(&self, hook: Hook, rung: Rung, identity: Identity) -> Option<String> {
-        match (hook, rung) {
-            (Hook::Minisock, Rung::TpBtf) => self.addresses_error().map(str::to_owned),
-            (Hook::Witness, Rung::TpBtf) if !self.tells.drop_receiver => Some(
+    /// Why the kernel does not have what a step needs, if so.
+    fn obstacle(&self, needs: Needs, identity: Identity) -> Option<String> {
+        match needs {
+            Needs::KernelAddresses => self.addresses_error().map(str::to_owned),
+            Needs::DropReceiver if !self.tells.drop_receiver => Some(
                 "the kernel's kfree_skb does not name the receiving socket (Linux 6.12 and later do)"
                     .to_owned(),
             ),
-            (Hook::StateChange, Rung::Kprobe) if identity == Identity::Cookie => {
+            Needs::AddressIdentity if identity == Identity::Cookie => {
                 Some("a kprobe cannot ask for a socket's cookie".to_owned())
             }
             _ => None,

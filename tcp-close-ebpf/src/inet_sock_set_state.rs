@@ -14,7 +14,7 @@
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
-use crate::{kernel::Typed, state_change::seen_by};
+use crate::{handler, kernel::Typed, state_change::seen_by};
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_1(ctx: BtfTracePointContext) -> i32 {
@@ -31,5 +31,16 @@ fn state_2(ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_3(ctx: BtfTracePointContext) -> i32 {
     seen_by(3, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    0
+}
+
+/// Only where addresses are hidden: a socket in FIN-WAIT-2 (5) or CLOSING (11) that enters CLOSE (7) may have been
+/// replaced by the first minisock there is.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn learn_tw_timer_handler(ctx: BtfTracePointContext) -> i32 {
+    let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
+    if (old == 5 || old == 11) && new == 7 {
+        handler::learn(&ctx, Typed::new(ctx.arg(0)));
+    }
     0
 }

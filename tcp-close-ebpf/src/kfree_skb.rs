@@ -9,12 +9,10 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
+    handler::TIME_WAIT,
     kernel::{LAYOUT, SETTINGS, Typed, Untyped, constant},
     minisock::Minisock,
 };
-
-/// `TCP_TIME_WAIT` (`include/net/tcp_states.h`, user-space ABI): the state of every minisock, whatever its substate.
-const TIME_WAIT: u8 = 6;
 
 #[btf_tracepoint(function = "kfree_skb")]
 fn kfree_skb(ctx: BtfTracePointContext) -> i32 {

@@ -19,6 +19,7 @@
 
 mod counters;
 mod fate;
+mod handler;
 mod kernel;
 mod minisock;
 mod ring;

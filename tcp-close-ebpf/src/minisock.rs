@@ -8,7 +8,7 @@ use aya_log_ebpf::warn;
 use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, Pair, RecordKind, flag};
 
 use crate::{
-    counters,
+    counters, handler,
     kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched},
     ring,
     socket::{netns_of, pair},
@@ -33,7 +33,7 @@ impl Minisock<Untyped> {
     /// the one that only minisocks have.
     #[inline(always)]
     pub(crate) fn of_timer<C: EbpfContext>(ctx: &C, timer: Typed) -> Option<Self> {
-        if timer.load::<u64>(&LAYOUT.timer_function) != constant(&SETTINGS.tw_timer_handler) {
+        if timer.load::<u64>(&LAYOUT.timer_function) != handler::address() {
             return None;
         }
         Self::tcp(ctx, Untyped::new(around(timer.as_ptr())))

@@ -14,18 +14,21 @@ pub(crate) struct TcpSocket<M> {
 
 impl TcpSocket<Typed> {
     /// The TCP socket behind `sk`, if it is one, full, IPv4 or IPv6, and in a namespace that is watched.
-    ///
-    /// `bpf_skc_to_tcp_sock` (Linux 5.9) answers NULL for minisocks, request socks and every other protocol,
-    /// MPTCP's own socket (`IPPROTO_MPTCP`) among them; its subflows are TCP sockets like any other.
     #[inline(always)]
     pub(crate) fn watched(sk: Typed) -> Option<Self> {
-        // SAFETY: the verifier knows `sk` as a socket.
-        let fields = Typed::new(unsafe { bpf_skc_to_tcp_sock(sk.as_ptr::<u8>().cast_mut().cast()) }.cast());
-        if fields.is_null() {
-            return None;
-        }
-        Self::in_watched_netns(fields).ok()?
+        Self::in_watched_netns(tcp_sock(sk)?).ok()?
     }
+}
+
+/// `sk` as a `struct tcp_sock`, if it is one and full.
+///
+/// `bpf_skc_to_tcp_sock` (Linux 5.9) answers NULL for minisocks, request socks and every other protocol, MPTCP's own
+/// socket (`IPPROTO_MPTCP`) among them; its subflows are TCP sockets like any other.
+#[inline(always)]
+pub(crate) fn tcp_sock(sk: Typed) -> Option<Typed> {
+    // SAFETY: the verifier knows `sk` as a socket.
+    let fields = Typed::new(unsafe { bpf_skc_to_tcp_sock(sk.as_ptr::<u8>().cast_mut().cast()) }.cast());
+    if fields.is_null() { None } else { Some(fields) }
 }
 
 impl TcpSocket<Untyped> {

@@ -8,6 +8,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_close_abi::{MinisockTimer, RecordKind};
 
 use crate::{
+    handler,
     kernel::{SETTINGS, Typed, constant},
     minisock::Minisock,
     ring,
@@ -15,7 +16,9 @@ use crate::{
 
 #[btf_tracepoint(function = "timer_start")]
 fn timer_start(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::of_timer(&ctx, Typed::new(ctx.arg(0))) {
+    let timer = Typed::new(ctx.arg(0));
+    handler::remember(timer);
+    if let Some(minisock) = Minisock::of_timer(&ctx, timer) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
             let record = record.write(minisock.record(&ctx, RecordKind::TimerStart));
             if constant(&SETTINGS.start_has_bucket) != 0 {

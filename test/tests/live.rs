@@ -34,6 +34,8 @@ mod end_causes;
 mod families;
 #[path = "live/full_ring.rs"]
 mod full_ring;
+#[path = "live/hidden_addresses.rs"]
+mod hidden_addresses;
 #[path = "live/lost.rs"]
 mod lost;
 #[path = "live/not_closes.rs"]

@@ -376,7 +376,7 @@ fn without_btf_there_is_nothing_to_watch() {
         let log = text(&output.stderr);
         assert!(log.starts_with("tcp-close: cannot read kernel BTF from /sys/kernel/btf/vmlinux: "), "{log}");
         assert!(
-            log.ends_with("; tcp-close needs Linux 5.15 or later built with CONFIG_DEBUG_INFO_BTF\n"),
+            log.ends_with("; tcp-close needs Linux 5.10 or later built with CONFIG_DEBUG_INFO_BTF\n"),
             "{log}"
         );
         assert_eq!(log.lines().count(), 1, "{log}");

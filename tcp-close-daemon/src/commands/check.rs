@@ -87,11 +87,14 @@ impl Report {
         let mut lines = vec![format!("{:<16} {:<8} {:<12} {}", "HOOK", "RUNG", "VERDICT", "DETAIL")];
         for hook in &self.hooks {
             let verdict = hook.verdict.unwrap_or("unknown");
-            let detail = hook.detail.as_deref().unwrap_or_default();
-            let line = format!("{:<16} {:<8} {verdict:<12} {detail}", hook.hook, hook.rung.unwrap_or("-"));
+            let why_not = hook.detail.as_deref().filter(|_| hook.rung.is_none()).unwrap_or_default();
+            let line = format!("{:<16} {:<8} {verdict:<12} {why_not}", hook.hook, hook.rung.unwrap_or("-"));
             lines.push(line.trim_end().to_owned());
             if let Some(lost) = hook.lost {
                 lines.push(format!("{:<38} lost: {lost}", ""));
+            }
+            if let Some(better) = hook.detail.as_deref().filter(|_| hook.rung.is_some()) {
+                lines.push(format!("{:<38} better rungs: {better}", ""));
             }
         }
         lines.push(String::new());
@@ -159,7 +162,10 @@ fn facts<E: std::error::Error>(preflight: Result<&Preflight, &E>) -> Vec<FactLin
         Lockdown::None | Lockdown::Integrity => (Some(true), None),
         Lockdown::Confidentiality => (
             Some(false),
-            Some("the kernel lets no program read its memory by address: minisocks stay unseen".to_owned()),
+            Some(
+                "no program may read kernel memory by address: no kprobes, and no looking into the timers of minisocks"
+                    .to_owned(),
+            ),
         ),
         Lockdown::Unknown => {
             (None, Some("no lockdown LSM, securityfs not mounted, or no permission to read it".to_owned()))

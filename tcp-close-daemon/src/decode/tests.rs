@@ -116,6 +116,7 @@ fn records() -> Vec<Vec<u8>> {
         begin_record().as_bytes().to_vec(),
         timer_record(abi::RecordKind::MinisockRestart).as_bytes().to_vec(),
         end_record(abi::end::EXPIRY).as_bytes().to_vec(),
+        header(abi::RecordKind::MinisockMissed, 0).as_bytes().to_vec(),
     ];
     assert_eq!(records.len(), abi::RecordKind::ALL.len());
     records
@@ -458,7 +459,7 @@ fn every_other_length_is_refused() {
 #[test]
 fn unknown_kinds_are_refused() {
     for mut record in records() {
-        for kind in [11, 12, 255, u32::MAX] {
+        for kind in [12, 13, 255, u32::MAX] {
             record[16..20].copy_from_slice(&kind.to_ne_bytes());
             assert_eq!(decoder().decode(&record), Err(DecodeError::Kind(kind)));
         }

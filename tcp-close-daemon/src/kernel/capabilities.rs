@@ -40,13 +40,13 @@ pub fn needs() -> Vec<Need> {
         need(
             Capability::CAP_PERFMON,
             "CAP_PERFMON",
-            "attach programs to kernel tracepoints and read kernel memory",
+            "attach programs to kernel functions and tracepoints, and read kernel memory",
             true,
         ),
         need(
             Capability::CAP_SYSLOG,
             "CAP_SYSLOG",
-            "read kernel addresses, which name the TIME-WAIT timer and end causes",
+            "read kernel addresses, by which tracepoints tell why a TIME-WAIT ended",
             false,
         ),
     ]

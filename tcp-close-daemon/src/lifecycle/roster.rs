@@ -4,7 +4,7 @@
 //! memory. Rationale: the tracker's entries are large and lie scattered, and to visit a hundred thousand of them holds
 //! up the pipeline for 15 ms; to visit these, for about one.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 
 use crate::{
     event::{ConnectionId, Monotonic, TcpState},

@@ -1,7 +1,7 @@
 //! What is asked of the kernel, and the ways to ask: one ladder of rungs per question, best first.
 //!
 //! To add a rung, add a [`Step`] to its hook's ladder; to add a hook, add it to [`Hook`] and give it a ladder.
-//! What a rung cannot see stands in [`Hook::shortfall`], and nowhere else.
+//! What is lost on a step that holds stands with the step, and nowhere else.
 
 /// A question about a close that the kernel can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,25 +62,6 @@ impl Hook {
         }
     }
 
-    /// What is lost on a rung that holds, against the hook's best.
-    pub(super) const fn shortfall(self, rung: Rung, tells: Tells) -> Option<&'static str> {
-        match (self, rung) {
-            (Self::ResetSent, _) if !tells.reset_reason => Some(
-                "resets that answer a segment to a minisock or to no socket, and every reason (Linux before 6.12)",
-            ),
-            (Self::StateChange, Rung::Fentry) => Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close",
-            ),
-            (Self::StateChange, Rung::Kprobe) => Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN; socket cookies; changes while another kprobe runs on that CPU, uncounted",
-            ),
-            (Self::Minisock | Self::Witness, Rung::Kprobe) => {
-                Some("what happens while another kprobe runs on that CPU, uncounted")
-            }
-            _ => None,
-        }
-    }
-
     /// The ways to ask it, best first.
     pub(super) const fn ladder(self) -> &'static [Step] {
         match self {
@@ -90,7 +71,16 @@ impl Hook {
                 const { &[Step::new(Rung::TpBtf, &[&[("tcp_retransmit_skb", "tcp_retransmit_skb")]])] }
             }
             Self::ResetSent => {
-                const { &[Step::new(Rung::TpBtf, &[&[("tcp_send_reset", "tcp_send_reset")]])] }
+                const {
+                    &[Step {
+                        lost: |tells| {
+                            (!tells.reset_reason).then_some(
+                            "resets that answer a segment to a minisock or to no socket, and every reason: Linux before 6.12 does not tell of them",
+                        )
+                        },
+                        ..Step::new(Rung::TpBtf, &[&[("tcp_send_reset", "tcp_send_reset")]])
+                    }]
+                }
             }
             Self::ResetReceived => {
                 const { &[Step::new(Rung::TpBtf, &[&[("tcp_receive_reset", "tcp_receive_reset")]])] }
@@ -118,16 +108,33 @@ const STATE_CHANGE: &[Step] = &[
             &[("state_3", "inet_sock_set_state")],
         ],
     ),
-    Step::new(
-        Rung::Fentry,
-        &[
-            &[("fentry_tcp_set_state_1", "tcp_set_state")],
-            &[("fentry_tcp_set_state_2", "tcp_set_state")],
-            &[("fentry_tcp_set_state_3", "tcp_set_state")],
-        ],
-    ),
-    Step::new(Rung::Kprobe, &[&[("kprobe_tcp_set_state", "tcp_set_state")]]),
+    Step {
+        lost: |_| {
+            Some(
+                "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close",
+            )
+        },
+        ..Step::new(
+            Rung::Fentry,
+            &[
+                &[("fentry_tcp_set_state_1", "tcp_set_state")],
+                &[("fentry_tcp_set_state_2", "tcp_set_state")],
+                &[("fentry_tcp_set_state_3", "tcp_set_state")],
+            ],
+        )
+    },
+    Step {
+        lost: |_| {
+            Some(
+                "LISTEN > SYN_RECV and CLOSE > LISTEN; socket cookies; changes while another kprobe runs on that CPU, uncounted",
+            )
+        },
+        needs: Needs::AddressIdentity,
+        ..Step::new(Rung::Kprobe, &[&[("kprobe_tcp_set_state", "tcp_set_state")]])
+    },
 ];
+
+const LOST_TO_OTHER_KPROBES: Lost = |_| Some("what happens while another kprobe runs on that CPU, uncounted");
 
 /// On the rungs by function, what tells why a minisock ends is attached before its end, and that before its beginning.
 const MINISOCK: &[Step] = &[
@@ -149,56 +156,89 @@ const MINISOCK: &[Step] = &[
             ],
         ],
     ),
-    Step::new(
-        Rung::Kprobe,
-        &[
-            &[("kprobe_tw_timer_handler", "tw_timer_handler")],
-            &[("kretprobe_tcp_twsk_unique", "tcp_twsk_unique")],
-            &[("kprobe_tcp_twsk_unique", "tcp_twsk_unique")],
-            &[("kprobe_tcp_abort", "tcp_abort")],
-            &[("kprobe_inet_twsk_purge", "inet_twsk_purge")],
-            &[("kretprobe_inet_twsk_purge", "inet_twsk_purge")],
-            &[("kretprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
-            &[("kprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
-            &[("kprobe_inet_twsk_kill", "inet_twsk_kill")],
-            &[("kprobe_inet_twsk_schedule", "__inet_twsk_schedule")],
+    Step {
+        lost: LOST_TO_OTHER_KPROBES,
+        ..Step::new(
+            Rung::Kprobe,
             &[
-                ("kprobe_inet_twsk_hashdance_schedule", "inet_twsk_hashdance_schedule"),
-                ("kprobe_inet_twsk_hashdance", "inet_twsk_hashdance"),
+                &[("kprobe_tw_timer_handler", "tw_timer_handler")],
+                &[("kretprobe_tcp_twsk_unique", "tcp_twsk_unique")],
+                &[("kprobe_tcp_twsk_unique", "tcp_twsk_unique")],
+                &[("kprobe_tcp_abort", "tcp_abort")],
+                &[("kprobe_inet_twsk_purge", "inet_twsk_purge")],
+                &[("kretprobe_inet_twsk_purge", "inet_twsk_purge")],
+                &[("kretprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
+                &[("kprobe_tcp_timewait_state_process", "tcp_timewait_state_process")],
+                &[("kprobe_inet_twsk_kill", "inet_twsk_kill")],
+                &[("kprobe_inet_twsk_schedule", "__inet_twsk_schedule")],
+                &[
+                    ("kprobe_inet_twsk_hashdance_schedule", "inet_twsk_hashdance_schedule"),
+                    ("kprobe_inet_twsk_hashdance", "inet_twsk_hashdance"),
+                ],
             ],
-        ],
-    ),
-    Step::new(
-        Rung::TpBtf,
-        &[
-            &[("timer_expire_entry", "timer_expire_entry")],
-            &[("timer_cancel", "timer_cancel")],
-            &[("timer_start", "timer_start")],
-        ],
-    ),
+        )
+    },
+    Step { needs: Needs::KernelAddresses, ..Step::new(Rung::TpBtf, TIMERS) },
+    Step {
+        lost: |_| Some("why a TIME-WAIT ended, unless its time was up"),
+        ..Step::new(Rung::TpBtf, TIMERS_AND_LEARNING)
+    },
+];
+
+const TIMERS: &[&[Attachment]] = &[
+    &[("timer_expire_entry", "timer_expire_entry")],
+    &[("timer_cancel", "timer_cancel")],
+    &[("timer_start", "timer_start")],
+];
+
+/// The same where the kernel hides which timers are minisocks'.
+const TIMERS_AND_LEARNING: &[&[Attachment]] = &[
+    &[("timer_expire_entry", "timer_expire_entry")],
+    &[("timer_cancel", "timer_cancel")],
+    &[("timer_start", "timer_start")],
+    &[("learn_tw_timer_handler", "inet_sock_set_state")],
 ];
 
 /// The functions that tell of minisocks tell of their segments too, so those rungs have no programs of their own here.
 const WITNESS: &[Step] = &[
     Step::new(Rung::Fentry, &[]),
-    Step::new(Rung::Kprobe, &[]),
-    Step::new(Rung::TpBtf, &[&[("kfree_skb", "kfree_skb")]]),
+    Step { lost: LOST_TO_OTHER_KPROBES, ..Step::new(Rung::Kprobe, &[]) },
+    Step { needs: Needs::DropReceiver, ..Step::new(Rung::TpBtf, &[&[("kfree_skb", "kfree_skb")]]) },
 ];
 
 /// A program of the kernel side, and what it attaches to.
 pub(super) type Attachment = (&'static str, &'static str);
 
+/// What is lost on a step, given what this kernel tells; nothing, if it is the hook's best.
+type Lost = fn(Tells) -> Option<&'static str>;
+
 /// A way to attach, and what it takes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Step {
     pub(super) rung: Rung,
+    /// What it takes besides its programs.
+    pub(super) needs: Needs,
     /// All of them; of each, the first alternative that this kernel has.
     pub(super) programs: &'static [&'static [Attachment]],
+    /// What is lost where this step holds.
+    pub(super) lost: Lost,
+}
+
+/// What a step may take besides its programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Nothing,
+    /// That the kernel shows the addresses of its functions.
+    KernelAddresses,
+    /// That `kfree_skb` names the receiving socket.
+    DropReceiver,
+    /// That sockets are known by their addresses.
+    AddressIdentity,
 }
 
 impl Step {
     const fn new(rung: Rung, programs: &'static [&'static [Attachment]]) -> Self {
-        Self { rung, programs }
+        Self { rung, needs: Needs::Nothing, programs, lost: |_| None }
     }
 }
 

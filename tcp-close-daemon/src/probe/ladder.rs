@@ -58,10 +58,19 @@ impl HookReport {
         Self { hook, rung: None, verdict, detail, lost: Some(hook.loss()) }
     }
 
-    const fn on(hook: Hook, rung: Rung, tells: Tells, detail: Option<String>) -> Self {
-        let lost = hook.shortfall(rung, tells);
+    /// This report, with what was said on better rungs before.
+    fn after(self, better: &Self) -> Self {
+        let details = better.detail.iter().chain(&self.detail);
+        let detail = details.cloned().reduce(|better, here| better + "; " + &here);
+        let failed = self.rung.is_none() && better.verdict == Verdict::Failed;
+        let verdict = if failed { Verdict::Failed } else { self.verdict };
+        Self { verdict, detail, ..self }
+    }
+
+    fn on(hook: Hook, step: &Step, tells: Tells, detail: Option<String>) -> Self {
+        let lost = (step.lost)(tells);
         let verdict = if lost.is_some() { Verdict::Degraded } else { Verdict::Ok };
-        Self { hook, rung: Some(rung), verdict, detail, lost }
+        Self { hook, rung: Some(step.rung), verdict, detail, lost }
     }
 }
 
@@ -103,16 +112,10 @@ impl Climber<'_> {
         wanted(self.settings)
             .map(|hook| match (hook, by_function.rung) {
                 (Hook::Minisock, Some(_)) => by_function.clone(),
-                (Hook::Witness, Some(rung)) => {
-                    HookReport::on(hook, rung, self.preflight.tells, by_function.detail.clone())
+                (Hook::Witness, Some(_)) => self.attach(hook, |rung| Some(rung) == by_function.rung),
+                (Hook::Minisock | Hook::Witness, None) => {
+                    self.attach(hook, |rung| !rung.is_function()).after(&by_function)
                 }
-                (Hook::Minisock, None) => {
-                    let mut report = self.attach(hook, |rung| !rung.is_function());
-                    let details = by_function.detail.iter().chain(&report.detail);
-                    report.detail = details.cloned().reduce(|above, here| above + "; " + &here);
-                    report
-                }
-                (Hook::Witness, None) => self.attach(hook, |rung| !rung.is_function()),
                 _ => self.attach(hook, |_| true),
             })
             .collect()
@@ -124,14 +127,10 @@ impl Climber<'_> {
         let mut verdict = Verdict::Unsupported;
         let steps = hook.ladder().iter();
         for step in steps.filter(|step| among(step.rung) && self.settings.family.allows(hook, step.rung)) {
-            match self.take_step(hook, step) {
+            match self.take_step(step) {
                 Ok(()) => {
-                    return HookReport::on(
-                        hook,
-                        step.rung,
-                        self.preflight.tells,
-                        (!reasons.is_empty()).then(|| reasons.join("; ")),
-                    );
+                    let detail = (!reasons.is_empty()).then(|| reasons.join("; "));
+                    return HookReport::on(hook, step, self.preflight.tells, detail);
                 }
                 Err(refusal) => {
                     if !refusal.unsupported {
@@ -145,8 +144,8 @@ impl Climber<'_> {
     }
 
     /// Loads and attaches all programs of a step, or none.
-    fn take_step(&mut self, hook: Hook, step: &Step) -> Result<(), Refusal> {
-        if let Some(reason) = self.preflight.obstacle(hook, step.rung, self.identity) {
+    fn take_step(&mut self, step: &Step) -> Result<(), Refusal> {
+        if let Some(reason) = self.preflight.obstacle(step.needs, self.identity) {
             return Err(Refusal { unsupported: true, reason });
         }
         for (done, alternatives) in step.programs.iter().enumerate() {
@@ -196,6 +195,12 @@ impl Climber<'_> {
                 program.attach().map_err(refuse)?;
             }
             Some(Program::KProbe(program)) => {
+                if !self.preflight.kprobes {
+                    return Err(Refusal {
+                        unsupported: true,
+                        reason: "the kernel has no kprobes".to_owned(),
+                    });
+                }
                 if !self.preflight.has_function(target) {
                     return Err(Refusal {
                         unsupported: true,

@@ -199,9 +199,18 @@ impl Observer {
         }
     }
 
+    /// What became of a hook.
+    pub(crate) fn verdict(&self, hook: Hook) -> Verdict {
+        self.hooks
+            .iter()
+            .find(|report| report.hook == hook)
+            .expect("every hook that is wanted is reported")
+            .verdict
+    }
+
     /// Whether a hook tells everything that it is for.
     pub(crate) fn lacks_nothing(&self, hook: Hook) -> bool {
-        self.hooks.iter().any(|report| report.hook == hook && report.verdict == Verdict::Ok)
+        self.verdict(hook) == Verdict::Ok
     }
 
     /// Whether changes of state are seen that do not pass through `tcp_set_state`.

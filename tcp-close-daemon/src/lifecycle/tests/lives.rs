@@ -57,10 +57,26 @@ pub(super) struct TimeWaitLife {
     pub(super) last_fin: Duration,
 }
 
+/// By which hooks a minisock is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hooks {
+    /// Its timer's, which some starts leave no trace at.
+    Timers,
+    /// The functions that deal with it.
+    Functions,
+    /// The same where nobody may ask for cookies: a minisock has none.
+    FunctionsWithoutCookies,
+}
+
 /// Several lives at once, their events in the order of their times, no two of which are the same.
 pub(super) fn lives() -> impl Strategy<Value = Vec<Life>> {
-    vec(plan(), 1..12).prop_map(|plans| {
-        (0..).zip(plans).map(|(number, plan)| Writer::new(number, &plan).write(&plan)).collect()
+    lives_by(Hooks::Timers)
+}
+
+/// [`lives`], followed by these hooks.
+pub(super) fn lives_by(hooks: Hooks) -> impl Strategy<Value = Vec<Life>> {
+    vec(plan(), 1..12).prop_map(move |plans| {
+        (0..).zip(plans).map(|(number, plan)| Writer::new(number, &plan, hooks).write(&plan)).collect()
     })
 }
 
@@ -199,6 +215,7 @@ const fn way_to(state: TcpState) -> &'static [TcpState] {
 
 /// Writes the events of a life, one after the other.
 struct Writer {
+    hooks: Hooks,
     id: ConnectionId,
     pair: Pair,
     now: u64,
@@ -211,9 +228,10 @@ struct Writer {
 
 impl Writer {
     /// Its moments differ from those of every other life: all are its number past a microsecond.
-    fn new(number: u16, plan: &Plan) -> Self {
+    fn new(number: u16, plan: &Plan, hooks: Hooks) -> Self {
         let address = |last| Ipv4Addr::new(10, 0, 0, last);
         Self {
+            hooks,
             id: ConnectionId { netns: 1, socket: u64::from(number) + 1 },
             pair: Pair { local: (address(1), 1000 + number).into(), remote: (address(2), 80).into() },
             // Long after boot, so that a minisock may be older than what was seen.
@@ -230,6 +248,14 @@ impl Writer {
 
     fn see(&mut self, kind: EventKind) {
         self.events.push(Event { at: Monotonic::from_nanos(self.now), id: self.id, kind });
+        self.wait(MICROSECOND);
+    }
+
+    /// Something about the minisock, which may have no cookie to say whose it is.
+    fn see_minisock(&mut self, kind: EventKind) {
+        let without = self.hooks == Hooks::FunctionsWithoutCookies;
+        let id = if without { ConnectionId { socket: 0, ..self.id } } else { self.id };
+        self.events.push(Event { at: Monotonic::from_nanos(self.now), id, kind });
         self.wait(MICROSECOND);
     }
 
@@ -353,7 +379,10 @@ impl Writer {
         let began = self.now;
         self.set(substate);
         self.stamp = began;
-        self.see(EventKind::TimerStarted(self.timer()));
+        self.see_minisock(match self.hooks {
+            Hooks::Timers => EventKind::TimerStarted(self.timer()),
+            _ => EventKind::MinisockBegan(self.timer(), self.id),
+        });
         let closed = self.now;
         self.change(from, TcpState::Close, SocketError::None, true);
 
@@ -420,14 +449,18 @@ impl Writer {
     fn segment(&mut self, fin: bool, rst: bool, ack: bool) -> u64 {
         let at = self.now;
         let segment = Segment { seq: 500, end_seq: 500 + u32::from(fin), fin, syn: false, rst, ack };
-        self.see(EventKind::Segment(self.timer(), segment));
+        self.see_minisock(EventKind::Segment(self.timer(), segment));
         at
     }
 
-    /// Its timer is cancelled from this place, while some process runs; which one.
+    /// Its timer is cancelled from this place, or it ends there, while some process runs; which one.
     fn cancel(&mut self, site: CancelSite) -> Process {
         let process = Process { pid: 42, comm: Comm::from_bytes(*b"current\0\0\0\0\0\0\0\0\0") };
-        self.see(EventKind::TimerCancelled(self.timer(), Cancel { site, process }));
+        let cancel = Cancel { site, process };
+        self.see_minisock(match self.hooks {
+            Hooks::Timers => EventKind::TimerCancelled(self.timer(), cancel),
+            _ => EventKind::MinisockEnded(self.timer(), cancel),
+        });
         process
     }
 
@@ -454,6 +487,12 @@ impl Writer {
 
     /// TIME-WAIT begins, again or by a flip; when that was.
     fn restart(&mut self, leaves_trace: bool) -> u64 {
+        if self.hooks != Hooks::Timers {
+            self.set(TcpState::TimeWait);
+            let restarted = self.now;
+            self.see_minisock(EventKind::MinisockRestarted(self.timer()));
+            return restarted;
+        }
         if leaves_trace {
             self.timer.0 = TcpState::TimeWait;
             self.cancel(CancelSite::Restart);
@@ -486,6 +525,9 @@ impl Writer {
             (_, false) => EndCause::FinWait2Timeout,
         };
         let mut ended = self.now - MICROSECOND;
+        if self.hooks != Hooks::Timers {
+            return (ended, cause, by);
+        }
         if site == CancelSite::Expiry {
             ended = self.now;
             self.see(EventKind::TimerExpired(self.timer()));

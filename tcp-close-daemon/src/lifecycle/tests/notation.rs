@@ -13,6 +13,10 @@
 //! 5.0     a  segment fin seq=500                 # the minisock has dealt with a segment
 //! 67.0    a  cancel expiry
 //! 67.0    a  expire                              # it expires
+//! 0.4     a  begin fw2                           # a function tells that a minisock begins,
+//! 5.0     a  wait tw                             # that it waits anew,
+//! 5.0     a  end connect                         # and that it ends
+//! 0.4     a  missed                              # a minisock may have begun unseen
 //! 68.0    -  gap                                 # events are known to be lost
 //! 69.0    b  cancel connect by=43/wget           # while this process runs
 //! ```
@@ -61,6 +65,9 @@ pub(super) const WITHOUT_WITNESS: Sees = Sees { minisocks: true, starts: false, 
 
 /// Everything is seen.
 pub(super) const WITH_WITNESS: Sees = Sees { minisocks: true, starts: false, segments: true };
+
+/// The functions that deal with minisocks tell everything.
+pub(super) const BY_FUNCTION: Sees = Sees { minisocks: true, starts: true, segments: true };
 
 /// A tracker that sees no segments.
 pub(super) fn tracker() -> Tracker {
@@ -198,6 +205,23 @@ impl Script {
             ("segment", flags) => {
                 EventKind::Segment(self.timer_now(at, &arguments, None), arguments.segment(flags))
             }
+            ("begin", [substate]) => {
+                let left = arguments.get("left").map_or(60_000_000_000, nanoseconds);
+                let timer = Timer { substate: state(substate), nominal_end: at + left, stamp: None };
+                let socket = ConnectionId { netns: 1, socket: number };
+                EventKind::MinisockBegan(self.timer(at, &arguments, timer), socket)
+            }
+            ("wait", [substate]) => {
+                let timer =
+                    Timer { substate: state(substate), nominal_end: at + 60_000_000_000, stamp: None };
+                EventKind::MinisockRestarted(self.timer(at, &arguments, timer))
+            }
+            ("end", [place]) => {
+                let process = process(arguments.get("by").unwrap_or("7/current"));
+                let cancel = Cancel { site: site(place), process };
+                EventKind::MinisockEnded(self.timer_now(at, &arguments, None), cancel)
+            }
+            ("missed", []) => EventKind::MinisockMissed,
             (change, []) => EventKind::StateChange(arguments.change(change)),
             _ => panic!("what is this: {line}"),
         };

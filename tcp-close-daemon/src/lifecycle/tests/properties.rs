@@ -5,8 +5,8 @@ use std::{collections::HashMap, net::Ipv4Addr, time::Duration};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    lives::{Life, in_order, lives, without_segments},
-    notation::{WAIT, tracker, witness},
+    lives::{Hooks, Life, in_order, lives, lives_by, without_segments},
+    notation::{BY_FUNCTION, LIMITS, WAIT, tracker, witness},
 };
 use crate::{
     event::{
@@ -126,6 +126,12 @@ fn kind() -> impl Strategy<Value = EventKind> {
         2 => (timer(), cancel()).prop_map(|(timer, cancel)| EventKind::TimerCancelled(timer, cancel)),
         1 => timer().prop_map(EventKind::TimerExpired),
         2 => (timer(), segment()).prop_map(|(timer, segment)| EventKind::Segment(timer, segment)),
+        2 => (timer(), 0..4_u64).prop_map(|(timer, socket)| {
+            EventKind::MinisockBegan(timer, ConnectionId { netns: 1, socket })
+        }),
+        1 => timer().prop_map(EventKind::MinisockRestarted),
+        2 => (timer(), cancel()).prop_map(|(timer, cancel)| EventKind::MinisockEnded(timer, cancel)),
+        1 => Just(EventKind::MinisockMissed),
     ]
 }
 
@@ -396,6 +402,34 @@ proptest! {
     fn every_life_is_told_exactly(lives in lives()) {
         let out = each_is_told_once(&lives, &mut witness(), &in_order(&lives), time_wait_is_exact);
         prop_assert_eq!(counts(&out), lived(&lives));
+    }
+
+    /// Functions tell everything as it happens, with cookies and without.
+    #[test]
+    fn every_life_is_told_exactly_by_function(
+        with in lives_by(Hooks::Functions),
+        without in lives_by(Hooks::FunctionsWithoutCookies),
+    ) {
+        for lives in [with, without] {
+            let mut tracker = Tracker::new(LIMITS, WAIT, BY_FUNCTION);
+            let out = each_is_told_once(&lives, &mut tracker, &in_order(&lives), time_wait_is_exact);
+            prop_assert_eq!(counts(&out), lived(&lives));
+        }
+    }
+
+    /// Nor does it take segments to know every restart.
+    #[test]
+    fn restarts_are_exact_by_function_without_segments(lives in lives_by(Hooks::Functions)) {
+        let sees = Sees { segments: false, ..BY_FUNCTION };
+        let events = without_segments(in_order(&lives));
+        let out = each_is_told_once(&lives, &mut Tracker::new(LIMITS, WAIT, sees), &events, |life, ended| {
+            let lived = life.minisock.and_then(|minisock| minisock.time_wait);
+            let (Some(told), Some(lived)) = (ended.time_wait, lived) else { return };
+            assert_eq!((told.dwell, told.since_last_restart), (lived.dwell, lived.since_last_restart));
+            assert_eq!((told.restarts, told.witness), (lived.restarts.1, Witness::Exact));
+            assert_eq!((told.final_acks_lost, told.strays, told.needed), (None, None, None));
+        });
+        prop_assert_eq!(counts(&out), [lived(&lives)[0], 0, 0]);
     }
 
     /// Where a gap is known, a witness claims nothing, and what it says is as good as without one.
