@@ -67,6 +67,9 @@ pub struct Preflight {
     lockdown: Lockdown,
     start_has_bucket: bool,
     retransmit_has_error: bool,
+    /// The kernel may give tracing programs a socket's cookie. Where it does not, there is no need to find out by
+    /// attaching everything and taking it all back.
+    gives_cookies: bool,
     /// Names of `enum sk_rst_reason`.
     reset_reasons: BTreeMap<u32, String>,
     hz: Hz,
@@ -99,6 +102,8 @@ impl Preflight {
                 drop_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
             },
             retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
+            // What `bpf_get_socket_cookie` is to them (net/core/filter.c).
+            gives_cookies: btf.has_function("bpf_get_socket_ptr_cookie"),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),
         })
@@ -258,8 +263,7 @@ impl Probe {
 
     /// Sockets are known by their cookies if that works out, else by their addresses.
     fn load_and_climb(preflight: &Preflight, settings: &ProbeSettings) -> Result<Self, ProbeError> {
-        let by_cookie = settings.family != Family::Kprobe;
-        if by_cookie {
+        if settings.family != Family::Kprobe && preflight.gives_cookies {
             let probe = Self::load(preflight, settings, Identity::Cookie)?;
             if probe.has(Hook::StateChange) {
                 return Ok(probe);

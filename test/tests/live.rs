@@ -7,7 +7,7 @@
 #![expect(clippy::float_cmp, reason = "samples of counters are whole numbers")]
 #![expect(clippy::cast_precision_loss, reason = "and far below 2^52")]
 
-use std::{io::Read as _, net::TcpStream};
+use std::{env, io::Read as _, net::TcpStream};
 
 use tcp_close_test::{
     address::Family,
@@ -26,6 +26,8 @@ mod aborts;
 mod bench;
 #[path = "live/census.rs"]
 mod census;
+#[path = "live/crowd.rs"]
+mod crowd;
 #[path = "live/end_causes.rs"]
 mod end_causes;
 #[path = "live/families.rs"]
@@ -92,6 +94,16 @@ impl Lab {
     #[track_caller]
     fn server_is_gone(&self) {
         oracle::wait_until(&self.server, PATIENCE, <[Socket]>::is_empty);
+    }
+}
+
+/// How many connections a test makes that is about many of them.
+///
+/// Ten thousand are promised, and a slow machine may ask for fewer.
+fn many_connections() -> u32 {
+    match env::var("TCP_CLOSE_TEST_CONNECTIONS") {
+        Ok(count) => count.parse().expect("TCP_CLOSE_TEST_CONNECTIONS is a number"),
+        Err(_) => 10_000,
     }
 }
 

@@ -58,6 +58,13 @@ const MODULES: &[&str] = &["tun", "inet_diag", "tcp_diag"];
 /// is due within a second might not come within it.
 const TEST_THREADS: &str = "1";
 
+/// Connections of a test that is about many of them: enough to meet a softirq and a switch of processes, for each
+/// takes a millisecond to emulate.
+const CONNECTIONS: u32 = 2000;
+
+/// The job where a kernel does not offer the family: instead of the tests, in their words.
+const REFUSAL: &str = include_str!("vm/refusal.sh");
+
 /// The first process of every machine.
 const INIT: &str = include_str!("vm/init.sh");
 
@@ -368,11 +375,19 @@ fn job(variant: &Variant, broken: bool) -> String {
         Tests::None => lines.push("echo VM-NO-TESTS".to_owned()),
         Tests::Matching(filters) => {
             lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
+            lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
             if broken {
                 lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
             }
+            if !variant.offers_family() {
+                lines.push(REFUSAL.to_owned());
+                return lines.join("\n");
+            }
+            // libtest tells times only to those who may use what is unstable.
+            lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
+            let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
             let filters: Vec<String> = filters.iter().map(|filter| quoted(filter)).collect();
-            lines.push(format!("exec /bin/live --test-threads {TEST_THREADS} -- {}", filters.join(" ")));
+            lines.push(format!("exec /bin/live {report} -- {}", filters.join(" ")));
         }
     }
     lines.join("\n")

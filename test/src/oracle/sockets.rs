@@ -155,11 +155,13 @@ where
     }
 }
 
-/// Destroys sockets that the table has, as an operator does with `ss -K`.
+/// Destroys sockets that the table has, as an operator does with `ss -K`; tells whether this kernel can.
 ///
+/// Before Linux 5.18 `tcp_abort` answers EOPNOTSUPP where the socket is a minisock, and leaves it alone.
 /// Not by `ss`: a slim system lacks it, and how it filters depends on its version.
 #[track_caller]
-pub fn destroy<P>(netns: &Netns, which: P)
+#[must_use]
+pub fn destroy<P>(netns: &Netns, which: P) -> bool
 where
     P: FnMut(&Socket) -> bool,
 {
@@ -170,12 +172,23 @@ where
     }
     netns
         .run(move || {
-            doomed.iter().try_for_each(|socket| {
+            for socket in &doomed {
                 let message = SockDiagDestroy::new(SockDiagMessage::InetRequest(request_for(socket)));
-                netlink::order(NETLINK_SOCK_DIAG, 0, message).with_context(|| format!("destroy {socket}"))
-            })
+                match netlink::order(NETLINK_SOCK_DIAG, 0, message) {
+                    Err(error) if socket.timer == Timer::TimeWait && is_not_supported(&error) => {
+                        return Ok(false);
+                    }
+                    outcome => outcome.with_context(|| format!("destroy {socket}"))?,
+                }
+            }
+            anyhow::Ok(true)
         })
-        .or_give_up();
+        .or_give_up()
+}
+
+fn is_not_supported(error: &anyhow::Error) -> bool {
+    let errno = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+    errno == Some(libc::EOPNOTSUPP)
 }
 
 /// The request that means this socket and no other.

@@ -119,7 +119,7 @@ fn a_reset_kills_time_wait_only_with_the_exact_sequence_number() {
         assert_eq!(ended.cause, EndCause::Assassinated);
         assert_eq!(
             ended.time_wait.and_then(|time_wait| time_wait.strays),
-            Some(1),
+            bench.observer.if_segments_are_seen(1),
             "one off is a stray: {ended:#?}"
         );
         bench.agrees();
@@ -132,9 +132,12 @@ fn rfc_1337_protects_time_wait() {
     bench.netns.sysctl("net/ipv4/tcp_rfc1337", "1");
     let conversation = bench.in_time_wait(Family::V4);
     conversation.rst();
-    bench.observer.wait_until("the reset is absorbed", |told| told.absorbed() == (0, 1));
+    // The kernel has dealt with it by now.
+    let told = bench.observer.now();
+    let absorbed = bench.observer.if_segments_are_seen((0, 1)).unwrap_or_default();
+    assert_eq!(told.absorbed(), absorbed, "the reset is absorbed");
     assert_eq!(oracle::sockstat(&bench.netns)["tw"], 1, "it is still there");
-    assert!(bench.observer.wait_until("now", |_| true).minisocks_ended().is_empty());
+    assert!(told.minisocks_ended().is_empty());
     bench.agrees();
 }
 
@@ -148,7 +151,8 @@ fn a_fin_again_is_answered_and_the_answer_meets_a_reset() {
     let ended = bench.ended();
     assert_eq!(ended.cause, EndCause::Assassinated);
     let time_wait = ended.time_wait.expect("it was a TIME-WAIT");
-    assert_eq!((time_wait.final_acks_lost, time_wait.strays), (Some(1), Some(0)));
+    let seen = |count| bench.observer.if_segments_are_seen(count);
+    assert_eq!((time_wait.final_acks_lost, time_wait.strays), (seen(1), seen(0)));
     bench.agrees();
 }
 
@@ -205,7 +209,13 @@ fn an_operator_kills_it() {
     for family in Family::BOTH {
         let bench = Bench::new();
         let conversation = bench.in_time_wait(family);
-        oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::TimeWait);
+        if !oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::TimeWait) {
+            // This kernel does not let him; and no end is told.
+            assert_eq!(oracle::sockstat(&bench.netns)["tw"], 1);
+            assert!(bench.observer.now().minisocks_ended().is_empty());
+            bench.agrees();
+            continue;
+        }
         let ended = bench.ended();
         assert_eq!(ended.cause, EndCause::Killed);
         assert_eq!(ended.by.map(|by| by.pid), Some(std::process::id()), "the operator is this process");
@@ -218,7 +228,7 @@ fn an_operator_kills_it() {
 fn an_operator_kills_a_full_socket() {
     let bench = Bench::new();
     let (conversation, socket) = bench.peer.accept_from(&bench.netns, Family::V4);
-    oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::Established);
+    assert!(oracle::destroy(&bench.netns, |socket| socket.state == oracle::TcpState::Established));
     let [closed] = bench.observer.closed(1)[..] else { panic!("one end is the kernel's") };
     assert_eq!(closed.story.manner, Some(Manner::Killed));
     bench.agrees();
@@ -277,16 +287,17 @@ fn an_end_after_the_nominal_minute_is_not_an_expiry() {
         sockets.iter().any(|socket| socket.local.port() == port)
     };
     let (mut reused, mut killed) = (Vec::new(), Vec::new());
+    let mut can_kill = true;
     for (index, conversation) in conversations.iter().enumerate().take(10) {
         let port = conversation.kernel().port();
         if !past_its_end(port) {
             continue;
         }
-        if index % 2 == 0 {
-            reused.push((port, bench.connect_bound(conversation.kernel(), conversation.peer())));
+        if index % 2 == 1 && can_kill {
+            can_kill = oracle::destroy(&bench.netns, |socket| socket.local.port() == port);
+            killed.extend(can_kill.then_some(port));
         } else {
-            oracle::destroy(&bench.netns, |socket| socket.local.port() == port);
-            killed.push(port);
+            reused.push((port, bench.connect_bound(conversation.kernel(), conversation.peer())));
         }
     }
     let last = conversations[conversations.len() - 1].kernel().port();
@@ -297,7 +308,8 @@ fn an_end_after_the_nominal_minute_is_not_an_expiry() {
     drop((peer, conversations));
     netns.destroy();
     let told = observer.wait_until("all ended", |told| told.minisocks_ended().len() >= 12).minisocks_ended();
-    assert!(!reused.is_empty() && !killed.is_empty(), "some of ten were still there: {told:#?}");
+    let some_were_there = !reused.is_empty() && (!killed.is_empty() || !can_kill);
+    assert!(some_were_there, "of ten: {told:#?}");
     for ended in told {
         let port = ended.pair.local.port();
         let time_wait = ended.time_wait.expect("each was a TIME-WAIT");

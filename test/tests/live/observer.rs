@@ -15,7 +15,7 @@ use tcp_close::{
     event::{Monotonic, TcpState},
     lifecycle::{
         Census, Limits, Observation, Stats,
-        observation::{Absorbed, Closed, EndCause, MinisockEnded, Then},
+        observation::{Absorbed, Closed, EndCause, MinisockEnded, Then, TimeWait, Witness},
     },
     pipeline::{Losses, Pipeline},
     probe::{Family, Hook, HookReport, Preflight, Probe, ProbeSettings, Rung, Verdict},
@@ -174,8 +174,29 @@ impl Observer {
     }
 
     /// Whether the segments are seen that a minisock deals with.
-    pub(crate) fn sees_segments(&self) -> bool {
+    fn sees_segments(&self) -> bool {
         self.rung(Hook::Witness).is_some()
+    }
+
+    /// How the entry into a TIME-WAIT must be known that began before these eyes.
+    pub(crate) fn witness(&self) -> Witness {
+        if self.sees_starts() { Witness::Exact } else { Witness::Inferred }
+    }
+
+    /// The value where the segments are seen that a minisock deals with, and nothing where they are not.
+    pub(crate) fn if_segments_are_seen<T>(&self, value: T) -> Option<T> {
+        self.sees_segments().then_some(value)
+    }
+
+    /// Asserts that the restarts that are known of are these, or where starts may leave no trace, that at least one of
+    /// them is known, if they came so much later that the timer shows it.
+    #[track_caller]
+    pub(crate) fn restarts_are(&self, time_wait: &TimeWait, made: u32, least: u32) {
+        if self.sees_starts() {
+            assert_eq!(time_wait.restarts, made, "{time_wait:#?}");
+        } else {
+            assert!((least..=made).contains(&time_wait.restarts), "{time_wait:#?}");
+        }
     }
 
     /// What became of a hook.

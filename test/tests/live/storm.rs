@@ -10,9 +10,7 @@ use rustix::net::sockopt;
 use tcp_close::lifecycle::observation::{EndCause, Manner, Then};
 use tcp_close_test::{address::Family, oracle, peer::Conversation, stream};
 
-use crate::bench::Bench;
-
-const CONNECTIONS: u32 = 5000;
+use crate::{bench::Bench, many_connections};
 
 /// Ways for a connection to end, with how often of a hundred times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +98,8 @@ impl Storm {
         drop(socket);
     }
 
-    fn end(&mut self, ending: Ending) {
+    /// Ends a connection in this way; gives back in which way it did end.
+    fn end(&mut self, ending: Ending) -> Ending {
         match ending {
             Ending::Purged => drop(self.time_wait()),
             Ending::PurgedInFinWait2 => drop(self.fin_wait2()),
@@ -132,7 +131,10 @@ impl Storm {
             }
             Ending::Killed => {
                 let last = self.time_wait().kernel();
-                oracle::destroy(&self.bench.netns, |socket| socket.local == last);
+                if !oracle::destroy(&self.bench.netns, |socket| socket.local == last) {
+                    // Not on this kernel: it is left alone.
+                    return Ending::Purged;
+                }
             }
             Ending::LingerZero => {
                 let to = SocketAddr::new(Family::V4.server(), 9001);
@@ -153,6 +155,7 @@ impl Storm {
                 conversation.ack();
             }
         }
+        ending
     }
 
     /// The peer opens it, the kernel closes first, and the peer's next SYN takes the pair; that one is reset.
@@ -178,26 +181,29 @@ fn every_ending_is_told_once() {
     let mut storm = Storm::new();
     let mut dice = Dice(42);
     let mut endings: BTreeMap<Ending, usize> = BTreeMap::new();
-    for _ in 0..CONNECTIONS {
-        let ending = dice.ending();
+    let mut can_kill = false;
+    let connections = many_connections() / 2;
+    for _ in 0..connections {
+        let wanted = dice.ending();
+        let ending = storm.end(wanted);
+        can_kill |= wanted == Ending::Killed && ending == wanted;
         *endings.entry(ending).or_default() += 1;
-        storm.end(ending);
     }
-    assert_eq!(endings.len(), 13, "every ending happened: {endings:?}");
-    let of = |ending| endings[&ending];
+    assert_eq!(endings.len(), if can_kill { 13 } else { 12 }, "every ending happened: {endings:?}");
+    let of = |ending| endings.get(&ending).copied().unwrap_or_default();
     let Storm { bench, listener, .. } = storm;
     let Bench { netns, peer, observer } = bench;
 
     // A pair that is taken again is a second connection, which its peer resets.
     let second = of(Ending::Recycled) + of(Ending::Reused) + of(Ending::ReusedInFinWait2);
-    let closes = CONNECTIONS as usize + second;
+    let closes = connections as usize + second;
     let told = observer.wait_until("every close is told", |told| told.closed().len() >= closes);
     assert_eq!(told.closed().len(), closes);
     observer.agrees_with_the_kernel(&[&netns]);
     let manner = |manner| told.closed().iter().filter(|closed| closed.story.manner == Some(manner)).count();
     assert_eq!(manner(Manner::ResetReceived), second);
     assert_eq!(manner(Manner::ResetSent), of(Ending::LingerZero));
-    assert_eq!(manner(Manner::Graceful), CONNECTIONS as usize - of(Ending::LingerZero));
+    assert_eq!(manner(Manner::Graceful), connections as usize - of(Ending::LingerZero));
     let refused = told.closed().iter().filter(|closed| closed.then == Some(Then::Refused)).count();
     assert_eq!(refused, of(Ending::Refused));
 
@@ -211,7 +217,7 @@ fn every_ending_is_told_once() {
     for ended in told.minisocks_ended() {
         *causes.entry((ended.cause.label(), ended.time_wait.is_some())).or_default() += 1;
     }
-    let expected = BTreeMap::from([
+    let mut expected = BTreeMap::from([
         ((EndCause::Purged.label(), true), of(Ending::Purged) + of(Ending::FinAgain)),
         ((EndCause::Purged.label(), false), of(Ending::PurgedInFinWait2)),
         ((EndCause::Assassinated.label(), true), of(Ending::Assassinated)),
@@ -222,6 +228,8 @@ fn every_ending_is_told_once() {
         ((EndCause::Reused.label(), false), of(Ending::ReusedInFinWait2)),
         ((EndCause::Killed.label(), true), of(Ending::Killed)),
     ]);
+    expected.retain(|_, count| *count > 0);
     assert_eq!(causes, expected);
-    assert_eq!(told.absorbed().0, of(Ending::FinAgain), "FINs that came again");
+    let fins_again = observer.if_segments_are_seen(of(Ending::FinAgain)).unwrap_or_default();
+    assert_eq!(told.absorbed().0, fins_again, "FINs that came again");
 }

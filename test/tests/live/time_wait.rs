@@ -4,7 +4,7 @@ use std::{net::TcpStream, time::Duration};
 
 use tcp_close::{
     event::TcpState,
-    lifecycle::observation::{EndCause, Manner, Then, Verdict, Witness},
+    lifecycle::observation::{EndCause, Manner, Then, Verdict},
 };
 use tcp_close_test::{
     address::Family,
@@ -39,8 +39,9 @@ fn the_peers_fin_comes_after_this_long() {
         about(ended.fin_wait2.expect("FIN-WAIT-2 was measured"), delay);
         let time_wait = ended.time_wait.expect("it became a TIME-WAIT");
         about(time_wait.dwell, Duration::from_millis(100));
-        assert_eq!((time_wait.witness, time_wait.restarts), (Witness::Exact, 0), "{ended:#?}");
-        assert_eq!((time_wait.final_acks_lost, time_wait.strays), (Some(0), Some(0)), "{ended:#?}");
+        assert_eq!((time_wait.witness, time_wait.restarts), (bench.observer.witness(), 0), "{ended:#?}");
+        let none = bench.observer.if_segments_are_seen(0);
+        assert_eq!((time_wait.final_acks_lost, time_wait.strays), (none, none), "{ended:#?}");
         assert_eq!((time_wait.nominal, time_wait.verdict), (Duration::from_secs(60), Verdict::Premature));
         about(ended.minisock.expect("its beginning was seen"), delay + Duration::from_millis(100));
         let story = ended.story.expect("its full socket was seen");
@@ -67,7 +68,7 @@ fn a_socket_that_was_shut_down_enters_time_wait_itself() {
         let time_wait = ended.time_wait.expect("it is a TIME-WAIT");
         assert_eq!(
             (time_wait.witness, time_wait.restarts, time_wait.final_acks_lost),
-            (Witness::Exact, 0, Some(0))
+            (bench.observer.witness(), 0, bench.observer.if_segments_are_seen(0))
         );
         bench.agrees();
     }
@@ -110,14 +111,16 @@ fn the_final_acknowledgement_is_lost_so_often() {
         let time_wait = ended.time_wait.expect("it was a TIME-WAIT");
         assert_eq!(
             (time_wait.witness, time_wait.final_acks_lost),
-            (Witness::Exact, Some(losses)),
+            (observer.witness(), observer.if_segments_are_seen(losses)),
             "{ended:#?}"
         );
-        assert_eq!(time_wait.restarts, losses, "each of them restarts the wait: {ended:#?}");
-        let needed = time_wait.needed.expect("segments were seen");
-        assert!(
-            needed + Duration::from_millis(50) >= Duration::from_secs(30) + schedule[schedule.len() - 1],
-            "{needed:?}"
+        // Each of them restarts the wait.
+        observer.restarts_are(&time_wait, losses, 1);
+        let least = Duration::from_secs(30) + schedule[schedule.len() - 1];
+        assert_eq!(
+            time_wait.needed.map(|needed| needed + Duration::from_millis(50) >= least),
+            observer.if_segments_are_seen(true),
+            "{ended:#?}"
         );
         assert!(time_wait.since_last_restart < time_wait.dwell);
     }
@@ -143,11 +146,12 @@ fn the_peers_fin_is_duplicated() {
     let told = observer.wait_until("the TIME-WAIT is purged", |told| !told.minisocks_ended().is_empty());
     let time_wait = told.minisocks_ended()[0].time_wait.expect("it was a TIME-WAIT");
     assert_eq!(
-        (time_wait.final_acks_lost, time_wait.strays, time_wait.restarts),
-        (Some(1), Some(0), 1),
+        (time_wait.final_acks_lost, time_wait.strays),
+        (observer.if_segments_are_seen(1), observer.if_segments_are_seen(0)),
         "{told:#?}",
         told = told.minisocks_ended()
     );
+    observer.restarts_are(&time_wait, 1, 0);
 }
 
 #[test]
@@ -230,8 +234,7 @@ fn without_a_witness_what_is_not_seen_is_not_said() {
     assert_eq!(ended.cause, EndCause::Assassinated);
     let time_wait = ended.time_wait.expect("it became a TIME-WAIT");
     // The functions that deal with minisocks tell of every start; the timer wheel hides most.
-    let sees_starts = bench.observer.sees_starts();
-    assert_eq!(time_wait.witness, if sees_starts { Witness::Exact } else { Witness::Inferred });
+    assert_eq!(time_wait.witness, bench.observer.witness());
     assert_eq!((time_wait.final_acks_lost, time_wait.strays, time_wait.needed), (None, None, None));
     // The timer itself tells when the flip was, though no event did.
     about(time_wait.dwell, Duration::from_millis(200));

@@ -172,6 +172,9 @@ impl Report {
             // Writing to a string cannot fail.
             let _written = write!(text, "\n    {line}");
         }
+        if let Some(slowest) = scenarios.slowest() {
+            let _written = write!(text, "\n    slowest, by its own clock: {slowest}");
+        }
         let lines: Vec<&String> = match verdict {
             Verdict::Passed => return text,
             Verdict::Unexpected => Vec::new(),

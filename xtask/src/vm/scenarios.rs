@@ -1,13 +1,15 @@
 //! What libtest says on the console, line by line: which scenarios there are, and how each ended.
 
 /// The scenarios of one run.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Scenarios {
     /// How many libtest is about to run, once it has said so.
     pub(super) planned: usize,
     pub(super) passed: usize,
     /// The names of those that failed.
     pub(super) failed: Vec<String>,
+    /// How long each took by the machine's own clock, in seconds.
+    pub(super) times: Vec<(String, f64)>,
     /// What libtest shows of the failed ones at the end.
     pub(super) details: Vec<String>,
     shows_details: bool,
@@ -17,6 +19,16 @@ impl Scenarios {
     /// How many have ended.
     pub(super) const fn ended(&self) -> usize {
         self.passed + self.failed.len()
+    }
+
+    /// Those that took longest, and all together.
+    pub(super) fn slowest(&self) -> Option<String> {
+        let mut times = self.times.clone();
+        times.sort_by(|(_, one), (_, other)| other.total_cmp(one));
+        let all: f64 = times.iter().map(|(_, seconds)| seconds).sum();
+        let named: Vec<String> =
+            times.iter().take(5).map(|(name, seconds)| format!("{name} {seconds:.1} s")).collect();
+        (!named.is_empty()).then(|| format!("{}; all {all:.0} s", named.join(", ")))
     }
 
     pub(super) fn read(&mut self, line: &str) {
@@ -32,6 +44,10 @@ impl Scenarios {
         } else if let Some((name, outcome)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
         {
+            let (outcome, time) = outcome.split_once(" <").unwrap_or((outcome, ""));
+            if let Some(seconds) = time.strip_suffix("s>").and_then(|time| time.parse().ok()) {
+                self.times.push((name.to_owned(), seconds));
+            }
             match outcome {
                 "ok" => self.passed += 1,
                 // What is neither is a failure: nothing of ours is to be ignored.
@@ -56,7 +72,7 @@ mod tests {
 
     #[test]
     fn all_passed() {
-        let console = "SeaBIOS\n\nrunning 2 tests\ntest a::b ... ok\ntest a::c ... ok\n\n\
+        let console = "SeaBIOS\n\nrunning 2 tests\ntest a::b ... ok\ntest a::c ... ok <61.250s>\n\n\
                        test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1s\n";
         check(console, 2, 2, &[], 0);
     }
