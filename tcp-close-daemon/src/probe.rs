@@ -12,7 +12,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, PerCpuArray, RingBuf},
+    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use hook::{Needs, Tells};
 use tcp_close_abi::{Counters, Layout, Settings};
@@ -205,6 +205,17 @@ pub enum ProbeError {
     /// The kernel refuses the object or its maps.
     #[error("cannot load the kernel side")]
     Load(#[source] aya::EbpfError),
+    /// The kernel refuses a map, and the limit that it counts them against is low.
+    #[error(
+        "cannot load the kernel side: RLIMIT_MEMLOCK is {kib} KiB, which Linux before 5.11 counts maps against; it takes CAP_SYS_RESOURCE, `ulimit -l unlimited` or LimitMEMLOCK=infinity"
+    )]
+    Memlock {
+        /// The limit.
+        kib: u64,
+        /// What the kernel said.
+        #[source]
+        source: aya::EbpfError,
+    },
     /// The object lacks a map.
     #[error("the kernel side has no map {0}")]
     NoMap(&'static str),
@@ -215,7 +226,7 @@ pub enum ProbeError {
         name: &'static str,
         /// Why not.
         #[source]
-        source: aya::maps::MapError,
+        source: MapError,
     },
     /// The hook without which there is nothing to tell.
     #[error("cannot attach {hook}: {reason}")]
@@ -279,7 +290,7 @@ impl Probe {
             .override_global("SETTINGS", kernel_settings.as_bytes(), true)
             .map_max_entries("EVENTS", settings.ring_bytes)
             .load(object::BYTES)
-            .map_err(ProbeError::Load)?;
+            .map_err(not_loaded)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
             .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
@@ -366,6 +377,19 @@ fn kernel_settings(
         cookies: u32::from(identity == Identity::Cookie),
         segments: u32::from(settings.witness),
     })
+}
+
+/// Why the object cannot be loaded, as far as the kernel's word tells.
+fn not_loaded(source: aya::EbpfError) -> ProbeError {
+    let refused = matches!(
+        &source,
+        aya::EbpfError::MapError(MapError::CreateError { io_error, .. })
+            if io_error.kind() == io::ErrorKind::PermissionDenied
+    );
+    match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
+        Some(bytes) if refused => ProbeError::Memlock { kib: bytes / 1024, source },
+        _ => ProbeError::Load(source),
+    }
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {

@@ -163,7 +163,7 @@ fn facts<E: std::error::Error>(preflight: Result<&Preflight, &E>) -> Vec<FactLin
         Lockdown::Confidentiality => (
             Some(false),
             Some(
-                "no program may read kernel memory by address: no kprobes, and no looking into the timers of minisocks"
+                "no kprobes, and no reading of kernel memory by address, which tracepoints of minisocks take; trampolines are not affected"
                     .to_owned(),
             ),
         ),

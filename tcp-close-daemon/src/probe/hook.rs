@@ -180,7 +180,7 @@ const MINISOCK: &[Step] = &[
     },
     Step { needs: Needs::KernelAddresses, ..Step::new(Rung::TpBtf, TIMERS) },
     Step {
-        lost: |_| Some("why a TIME-WAIT ended, unless its time was up"),
+        lost: |_| Some("why a minisock ended, unless its time was up"),
         ..Step::new(Rung::TpBtf, TIMERS_AND_LEARNING)
     },
 ];

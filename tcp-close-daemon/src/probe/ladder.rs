@@ -1,5 +1,7 @@
 //! The best rung that the kernel takes is found by trying, for each hook: by load and attach, never by version.
 
+use std::fs;
+
 use aya::{
     Btf, Ebpf,
     programs::{Program, ProgramError},
@@ -139,7 +141,11 @@ impl Climber<'_> {
                     if !refusal.unsupported {
                         verdict = Verdict::Failed;
                     }
-                    reasons.push(format!("{}: {}", step.rung.name(), refusal.reason));
+                    let reason = format!("{}: {}", step.rung.name(), refusal.reason);
+                    // Two steps of one rung may be refused for one reason.
+                    if !reasons.contains(&reason) {
+                        reasons.push(reason);
+                    }
                 }
             }
         }
@@ -255,6 +261,14 @@ fn refusal(name: &str, target: &str, error: &ProgramError) -> Refusal {
             unsupported: true,
             reason: format!("the kernel has no {target} for program {name}: {error}"),
         },
+        ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(libc::EACCES) => Refusal {
+            unsupported: false,
+            reason: format!(
+                "cannot attach program {name}: {}; sysctl kernel.perf_event_paranoid is {}, above 2 it takes CAP_SYS_ADMIN",
+                sentence(error),
+                perf_event_paranoid()
+            ),
+        },
         ProgramError::SyscallError(error) if error.io_error.raw_os_error() == Some(ENOTSUPP) => Refusal {
             unsupported: true,
             reason: format!("the kernel has no way to attach program {name} to {target}"),
@@ -267,6 +281,12 @@ fn refusal(name: &str, target: &str, error: &ProgramError) -> Refusal {
 }
 
 /// A program that was never loaded is none to take back.
+/// Who may use `perf_event_open`, and with it kprobes; `?` where it cannot be read.
+fn perf_event_paranoid() -> String {
+    let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
+    level.map_or_else(|_unreadable| "?".to_owned(), |level| level.trim().to_owned())
+}
+
 fn unload(ebpf: &mut Ebpf, name: &str) {
     let outcome = match ebpf.program_mut(name) {
         Some(Program::BtfTracePoint(program)) => program.unload(),
