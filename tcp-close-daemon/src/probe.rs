@@ -67,9 +67,6 @@ pub struct Preflight {
     lockdown: Lockdown,
     start_has_bucket: bool,
     retransmit_has_error: bool,
-    /// The kernel may give tracing programs a socket's cookie. Where it does not, there is no need to find out by
-    /// attaching everything and taking it all back.
-    gives_cookies: bool,
     /// Names of `enum sk_rst_reason`.
     reset_reasons: BTreeMap<u32, String>,
     hz: Hz,
@@ -100,10 +97,10 @@ impl Preflight {
             tells: Tells {
                 reset_reason: has_third_argument("tcp_send_reset"),
                 drop_receiver: btf.tracepoint_arguments("kfree_skb").is_some_and(|count| count > 3),
+                // What `bpf_get_socket_cookie` is to tracing programs (net/core/filter.c).
+                cookie: btf.has_function("bpf_get_socket_ptr_cookie"),
             },
             retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
-            // What `bpf_get_socket_cookie` is to them (net/core/filter.c).
-            gives_cookies: btf.has_function("bpf_get_socket_ptr_cookie"),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),
         })
@@ -274,7 +271,7 @@ impl Probe {
 
     /// Sockets are known by their cookies if that works out, else by their addresses.
     fn load_and_climb(preflight: &Preflight, settings: &ProbeSettings) -> Result<Self, ProbeError> {
-        if settings.family != Family::Kprobe && preflight.gives_cookies {
+        if settings.family != Family::Kprobe && preflight.tells.cookie {
             let probe = Self::load(preflight, settings, Identity::Cookie)?;
             if probe.has(Hook::StateChange) {
                 return Ok(probe);

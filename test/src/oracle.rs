@@ -5,5 +5,5 @@
 mod counters;
 mod sockets;
 
-pub use counters::{Netstat, counts_minisocks_as_they_begin, sockstat};
+pub use counters::{Netstat, counts_minisocks_as_they_begin, sockstat, tells_programs_of_cookies};
 pub use sockets::{Socket, TcpState, Timer, destroy, sockets, wait_until};

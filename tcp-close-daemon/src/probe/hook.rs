@@ -90,13 +90,16 @@ impl Hook {
     }
 }
 
-/// What this kernel's tracepoints tell.
+/// What this kernel tells our programs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tells {
     /// `tcp_send_reset` has a reason, and fires without a full socket too.
     pub(super) reset_reason: bool,
     /// `kfree_skb` names the receiving socket.
     pub(super) drop_receiver: bool,
+    /// A tracing program may ask for a socket's cookie. Where it may not, there is no need to find that out by attaching
+    /// everything and taking it all back.
+    pub(super) cookie: bool,
 }
 
 const STATE_CHANGE: &[Step] = &[

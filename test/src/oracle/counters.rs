@@ -11,9 +11,18 @@ use crate::netns::Netns;
 /// Whether `TW` and `TWKilled` of `TcpExt` count minisocks as they begin (`__inet_twsk_schedule`, Linux 5.18), as opposed
 /// to those whose time was up (`tw_timer_handler`).
 pub fn counts_minisocks_as_they_begin() -> bool {
+    is_at_least(5, 18)
+}
+
+/// Whether a tracing program may ask for a socket's cookie (`bpf_get_socket_ptr_cookie`, Linux 5.12).
+pub fn tells_programs_of_cookies() -> bool {
+    is_at_least(5, 12)
+}
+
+fn is_at_least(version: u32, patch_level: u32) -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(5), Some(18))
+    (numbers.next(), numbers.next()) >= (Some(version), Some(patch_level))
 }
 
 /// A snapshot of `/proc/net/netstat` and `/proc/net/snmp`: counters by group and name.

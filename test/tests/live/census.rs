@@ -73,6 +73,18 @@ fn daemon(stuck: &Stuck, arguments: &[&str]) -> (Running, SocketAddr) {
     daemon_with(&[&["--netns", &inode], arguments].concat())
 }
 
+/// Whether there is a way to know which minisock is in which substate: segments or starts of timers are seen, or the
+/// kernel's table, which knows sockets by their cookies, speaks of the same ones as the events.
+fn knows_who_flipped(exposition: &str) -> bool {
+    let has = |hook: &str, rung: &str| {
+        exposition.contains(&format!("tcp_close_hook_info{{hook=\"{hook}\",rung=\"{rung}\""))
+    };
+    has("minisock", "fentry")
+        || has("minisock", "kprobe")
+        || has("witness", "tp_btf")
+        || oracle::tells_programs_of_cookies()
+}
+
 /// The whole way, before and after the flip.
 #[track_caller]
 fn check_daemon(arguments: &[&str]) {
@@ -87,7 +99,12 @@ fn check_daemon(arguments: &[&str]) {
     let made = now();
     let exposition = agrees_with_the_kernel(&stuck, address);
     let ages_are_those_of = |exposition: &str, state: event::TcpState, sockets: f64| {
-        let oldest = exported(exposition, "oldest_seconds", state).expect("it is known");
+        let oldest = exported(exposition, "oldest_seconds", state);
+        if state == event::TcpState::FinWait2 && !knows_who_flipped(exposition) && oldest.is_none() {
+            // Some of them may be in TIME-WAIT, unless the timer wheel showed each of them as it went.
+            return;
+        }
+        let oldest = oldest.expect("it is known");
         let most = now().since(begun).as_secs_f64();
         assert!(oldest > 0.0 && oldest <= most, "{state:?}: {oldest} of {most}");
         if state != event::TcpState::FinWait1 {

@@ -15,7 +15,7 @@ use tcp_close::{
     event::{Monotonic, TcpState},
     lifecycle::{
         Census, Limits, Observation, Stats,
-        observation::{Absorbed, Closed, EndCause, MinisockEnded, Then, TimeWait, Witness},
+        observation::{Absorbed, Closed, EndCause, MinisockEnded, Story, Then, TimeWait, Witness},
     },
     pipeline::{Losses, Pipeline},
     probe::{Family, Hook, HookReport, Preflight, Probe, ProbeSettings, Rung, Verdict},
@@ -298,10 +298,19 @@ impl Observer {
             assert!(resets_sent <= kernel("Tcp", "OutRsts"), "resets sent, of those that are told");
         }
         for socket in namespaces.iter().flat_map(|netns| oracle::sockets(netns)) {
-            // Where sockets are not known by their cookies, this is the only one of its pair, or the test is at fault.
+            // Where sockets are not known by their cookies, the pair is what there is to go by; one that had it before
+            // is over, minisock and all. An address says little, for it is soon another socket's.
+            let is_over = |closed: &Closed| {
+                let same =
+                    |story: &Story| (story.pair, story.fin.seq) == (closed.story.pair, closed.story.fin.seq);
+                told.minisocks_ended().iter().filter_map(|ended| ended.story.as_ref()).any(same)
+            };
+            let has_pair = |closed: &Closed| {
+                (closed.story.pair.local, closed.story.pair.remote) == (socket.local, socket.remote)
+            };
             let told_of = |closed: &&Closed| match closed.story.id.cookie() {
                 Some(cookie) => cookie == socket.cookie,
-                None => (closed.story.pair.local, closed.story.pair.remote) == (socket.local, socket.remote),
+                None => has_pair(closed) && !is_over(closed),
             };
             let closed = told.closed().iter().find(told_of).copied();
             if socket.timer == Timer::TimeWait {
