@@ -41,6 +41,10 @@ pub use hook::{Family, Hook, Rung};
 pub use ladder::{HookReport, Verdict};
 pub use program_stats::ProgramStats;
 
+/// A log filter for warnings that mean nothing: of a limit that aya cannot raise. If the kernel refuses a map for it, that
+/// is [`ProbeError::Memlock`].
+pub const SILENCED: &str = "aya::sys=error";
+
 /// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, half a
 /// second of records.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;

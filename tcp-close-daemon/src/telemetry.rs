@@ -11,15 +11,15 @@ use tracing_subscriber::{
     filter::{Directive, LevelFilter},
 };
 
+use crate::probe::SILENCED;
+
 /// Starts logging to stderr at `level`, unless `TCP_CLOSE_LOG` says otherwise.
 pub fn start(level: LevelFilter) {
     let filter = EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var("TCP_CLOSE_LOG")
         .from_env_lossy()
-        // aya warns of a limit that it cannot raise, which matters only if the kernel refuses a map then: that is an
-        // error of ours, with the limit in it.
-        .add_directive(Directive::from_str("aya::sys=error").unwrap_or_else(|_| level.into()));
+        .add_directive(Directive::from_str(SILENCED).unwrap_or_else(|_| level.into()));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
