@@ -79,6 +79,25 @@ impl Told {
         (count(Absorbed::FinAgain), count(Absorbed::Stray))
     }
 
+    /// What has been told and counted so far, for who waits for more in vain.
+    fn summary(&self) -> String {
+        let changes: Vec<_> = TcpState::ALL
+            .into_iter()
+            .flat_map(|from| TcpState::ALL.map(|to| (from, to, self.transitions(from, to))))
+            .filter(|&(_, _, count)| count > 0)
+            .collect();
+        let last = self.observations.iter().rev().take(20).rev().collect::<Vec<_>>();
+        format!(
+            "{} observations, {} closed, {} minisocks ended; {:?} {:?}; lost in the kernel {:?}; {changes:?}; the last of it {last:#?}",
+            self.observations.len(),
+            self.closed().len(),
+            self.minisocks_ended().len(),
+            self.losses,
+            self.stats,
+            self.counters.lost,
+        )
+    }
+
     /// Entries that the core still has: full sockets, and minisocks.
     pub(crate) const fn left(&self) -> (usize, usize) {
         (self.stats.sockets, self.stats.minisocks)
@@ -236,7 +255,7 @@ impl Observer {
         let told = told.lock().expect("the observer is alive");
         let (told, timeout) =
             changed.wait_timeout_while(told, patience, |told| !enough(told)).expect("the observer is alive");
-        assert!(!timeout.timed_out(), "{what}: told so far {:#?} {:?}", told.observations, told.losses);
+        assert!(!timeout.timed_out(), "{what}: told so far {}", told.summary());
         told.clone()
     }
 
