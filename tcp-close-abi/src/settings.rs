@@ -34,6 +34,9 @@ pub struct Settings {
     pub cookies: u32,
     /// 1 to record the segments that minisocks deal with, where their own function tells of them.
     pub segments: u32,
+    /// Values of `enum skb_drop_reason` for segments that were meant for a minisock and never came to it: a wrong
+    /// checksum, a policy of `IPsec`. 0 where the kernel has no such reason.
+    pub never_came: [u32; 2],
 }
 
 impl Settings {
@@ -50,7 +53,8 @@ impl Settings {
         retransmit_has_error: 0,
         cookies: 0,
         segments: 0,
+        never_came: [0; 2],
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 32);
+const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 40);

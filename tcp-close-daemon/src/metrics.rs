@@ -154,7 +154,9 @@ impl Metrics {
                 }
             }
             Observation::Restarted(restarted) => {
-                if !restarted.flipped {
+                if restarted.flipped {
+                    self.catalogue.time_wait_started_total.inc();
+                } else {
                     let restarts = &self.catalogue.time_wait_restarts_total;
                     restarts.with_label_values(&[restarted.witness.label()]).inc();
                 }
@@ -200,7 +202,9 @@ impl Metrics {
         }
         if let Some(time_wait) = ended.time_wait {
             if ended.began_in == Some(TcpState::FinWait2) {
-                self.catalogue.time_wait_started_total.inc();
+                if !ended.flip_is_told {
+                    self.catalogue.time_wait_started_total.inc();
+                }
                 if let Some(story) = &ended.story {
                     self.close_segments(story);
                 }

@@ -23,6 +23,10 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if receiver.is_null() || receiver.load::<u8>(&LAYOUT.state) != TIME_WAIT {
         return 0;
     }
+    let reason = ctx.arg::<u32>(2);
+    if reason == constant(&SETTINGS.never_came[0]) || reason == constant(&SETTINGS.never_came[1]) {
+        return 0;
+    }
     // The argument's type is that of a full socket, which has other fields than a minisock.
     if let Some(minisock) = Minisock::tcp(&ctx, Untyped::new(receiver.as_ptr())) {
         minisock.emit_segment(&ctx, Typed::new(ctx.arg(0)));

@@ -68,7 +68,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     tasks.spawn(table::forward(asked, pass_on, Arc::clone(&table)));
 
     ready.cancel();
-    tracing::info!(%address, "ready: every close on this host is followed");
+    tracing::info!(%address, "ready: closes are followed");
     let mut losses = LossLog::default();
     let mut lost = 0;
     let each_turn = |turn: Turn<'_>| {

@@ -67,23 +67,38 @@ pub struct Census {
     pub knows_substates: bool,
 }
 
+/// A look at what the kernel says of FIN-WAIT-2.
+pub(super) struct Look<'a> {
+    /// When it began.
+    pub(super) at: Monotonic,
+    /// Whether a connection was there, if that can be told.
+    pub(super) was_in_fin_wait2: &'a dyn Fn(ConnectionId) -> Option<bool>,
+}
+
+impl Look<'_> {
+    /// Whether a socket is in FIN-WAIT-2 that entered it then; one that did so after the look is, for all that is known.
+    fn tells(&self, id: ConnectionId, since: Option<Monotonic>) -> Option<bool> {
+        if since.is_some_and(|since| since > self.at) { Some(true) } else { (self.was_in_fin_wait2)(id) }
+    }
+}
+
 impl Census {
     /// The sockets in a state; FIN-WAIT-2 is over full sockets and minisocks.
     pub fn in_state(&self, state: TcpState) -> InState {
         self.states.get(state as usize).copied().unwrap_or_default()
     }
 
-    /// Counts. Of a minisock that may have left FIN-WAIT-2, `still_in_fin_wait2` tells whether it is there, if it can.
+    /// Counts. Of a minisock that may have left FIN-WAIT-2, `look` tells whether it is there, if it can.
     pub(super) fn of(
         stands: impl Iterator<Item = (ConnectionId, Stand)>,
         sees: Sees,
         now: Monotonic,
-        still_in_fin_wait2: Option<&dyn Fn(ConnectionId) -> Option<bool>>,
+        look: Option<&Look<'_>>,
     ) -> Self {
-        let knows_substates = sees.minisocks && (sees.flips() || still_in_fin_wait2.is_some());
+        let knows_substates = sees.minisocks && (sees.flips() || look.is_some());
         let mut census = Self { knows_substates, ..Self::default() };
         for (id, Stand { state, since, sure }) in stands {
-            let still = if sure { Some(true) } else { still_in_fin_wait2.and_then(|still| still(id)) };
+            let still = if sure { Some(true) } else { look.and_then(|look| look.tells(id, since)) };
             let (state, since) =
                 if still == Some(false) { (TcpState::TimeWait, None) } else { (state, since) };
             census.unsure += u64::from(!sure);

@@ -24,6 +24,9 @@ pub struct Wait {
 /// A timer counts whole ticks, so two readings of one moment may differ by almost two, 20 ms at most on any kernel.
 const TWO_TICKS: Duration = Duration::from_millis(20);
 
+/// A start that leaves no trace moves the end by less than this, and no softirq is put off for so long.
+const LONG_AFTER: Duration = Duration::from_secs(10);
+
 /// What the kernel's own stamp counts.
 const MILLISECOND: Duration = Duration::from_millis(1);
 
@@ -56,6 +59,10 @@ pub(super) struct Minisock {
     restarts: u32,
     /// No start of its timer goes unseen.
     sees_starts: bool,
+    /// Its segments are told before what they lead to, so that a SYN may be what ends it.
+    tells_segments_first: bool,
+    /// The beginning of its TIME-WAIT was told when it was.
+    flip_is_told: bool,
     /// Segments that came in TIME-WAIT, if segments are seen.
     absorbed: Option<AbsorbedSegments>,
     /// A SYN came last, which may be about to take the socket pair.
@@ -114,6 +121,8 @@ impl Minisock {
             wait: None,
             restarts: 0,
             sees_starts: sees.starts || sees.segments,
+            tells_segments_first: sees.starts,
+            flip_is_told: false,
             absorbed: sees.segments.then(AbsorbedSegments::default),
             syn_is_due: false,
             cancelled: None,
@@ -150,6 +159,7 @@ impl Minisock {
             absorbed.first_fin_due |= flipped;
         }
         self.cancelled = None;
+        self.flip_is_told |= flipped;
         Restarted { at, flipped, witness: self.witness() }
     }
 
@@ -165,9 +175,10 @@ impl Minisock {
         if timer.substate == TcpState::FinWait2 {
             return (None, None);
         }
-        self.syn_is_due = segment.syn && !segment.ack;
+        self.syn_is_due = self.tells_segments_first && segment.syn && !segment.ack;
         let flipped = self.substate == TcpState::FinWait2;
         let started = self.has_started(at, timer, segment, usual);
+        self.flip_is_told |= started && flipped;
         let restarted = started.then(|| Restarted {
             at: self.last_start.unwrap_or(at),
             flipped,
@@ -357,6 +368,12 @@ impl Minisock {
         self.gap = true;
     }
 
+    /// Whether its timer must have fired long ago: its end was lost.
+    pub(super) fn is_overdue(&self, now: Monotonic, usual: Wait) -> bool {
+        let slack = self.wait.unwrap_or(usual).slack;
+        self.nominal_end.is_some_and(|end| end + slack + LONG_AFTER < now)
+    }
+
     /// What there is to say at its end. `usual` is the TIME-WAIT this kernel gives, for one whose own start left
     /// no trace.
     pub(super) fn ended(
@@ -396,6 +413,7 @@ impl Minisock {
             by,
             time_wait,
             peer_fin,
+            flip_is_told: self.flip_is_told,
             gap: self.gap || story.is_some_and(|story| story.gap),
         }
     }

@@ -337,6 +337,8 @@ pub struct MinisockEnded {
     pub time_wait: Option<TimeWait>,
     /// Sequence number of the peer's FIN.
     pub peer_fin: Option<u32>,
+    /// Its flip from FIN-WAIT-2 to TIME-WAIT was told when it was, as a [`Restarted`].
+    pub flip_is_told: bool,
     /// Events were lost while it lived.
     pub gap: bool,
 }

@@ -7,7 +7,7 @@ use lru::LruCache;
 use crate::{
     event::{ConnectionId, Event, EventKind, Monotonic, Pair, ResetSent, StateChange, TcpState},
     lifecycle::{
-        census::Census,
+        census::{Census, Look},
         close::Close,
         minisock::{Minisock, Wait},
         observation::{Observation, Transition},
@@ -33,6 +33,9 @@ const RESET_SETTLES: Duration = Duration::from_secs(1);
 
 /// What follows an event in the same function of the kernel follows in less than that, interrupts included.
 const NEXT_EVENT: Duration = Duration::from_millis(1);
+
+/// How often minisocks are looked for whose end was lost: there are few, and to look takes milliseconds.
+const SWEEP: Duration = Duration::from_secs(60);
 
 /// Room for what came first of two things that come microseconds apart: a reset before the change of state it
 /// leads to, a minisock before the entry into CLOSE of a socket that was not followed.
@@ -108,6 +111,8 @@ pub struct Tracker {
     early_resets: LruCache<ConnectionId, (Monotonic, EarlyReset)>,
     /// The end of the last interval in which events were lost.
     gap_until: Option<Monotonic>,
+    /// When minisocks whose end was lost are looked for next.
+    next_sweep: Monotonic,
     stats: Stats,
 }
 
@@ -127,6 +132,7 @@ impl Tracker {
             unclaimed: LruCache::new(EARLY),
             early_resets: LruCache::new(EARLY),
             gap_until: None,
+            next_sweep: Monotonic::default(),
             stats: Stats::default(),
         }
     }
@@ -146,14 +152,16 @@ impl Tracker {
         Census::of(self.roster.stands(), self.sees, now, None)
     }
 
-    /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `still_in_fin_wait2`
-    /// tells whether it is in FIN-WAIT-2.
+    /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `was_in_fin_wait2` tells
+    /// whether it was in FIN-WAIT-2 at `looked`, if it can.
     pub fn census_with(
         &self,
         now: Monotonic,
-        still_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
+        looked: Monotonic,
+        was_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
     ) -> Census {
-        Census::of(self.roster.stands(), self.sees, now, Some(&still_in_fin_wait2))
+        let look = Look { at: looked, was_in_fin_wait2: &was_in_fin_wait2 };
+        Census::of(self.roster.stands(), self.sees, now, Some(&look))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -202,10 +210,16 @@ impl Tracker {
             self.cancelled.pop_front();
             self.settle_cancelled(address, at, out);
         }
+        if self.next_sweep < now {
+            self.next_sweep = now + SWEEP;
+            self.forget_overdue(now);
+        }
     }
 
     /// There will be no more events: everything that was waiting is settled.
     pub fn finish(&mut self, out: &mut Vec<Observation>) {
+        // Time has not passed: what is followed still goes on.
+        self.next_sweep = Monotonic::from_nanos(u64::MAX);
         self.advance(Monotonic::from_nanos(u64::MAX), out);
         self.unclaimed.clear();
         self.early_resets.clear();

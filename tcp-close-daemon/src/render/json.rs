@@ -187,9 +187,12 @@ impl Json {
 
     fn closed(&self, closed: &Closed, anchor: &Anchor) -> ClosedLine {
         let story = &closed.story;
+        let mut line = self.story(story);
+        // Where the peer's FIN has yet to come, it may never.
+        line.segments = line.segments.filter(|_| closed.then != Some(Then::FinWait2));
         ClosedLine {
             head: head("closed", closed.at, story.id, &story.pair, anchor),
-            story: self.story(story),
+            story: line,
             then: closed.then.map(Then::label),
             gap: story.gap,
         }

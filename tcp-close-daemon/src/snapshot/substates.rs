@@ -3,11 +3,12 @@
 use std::collections::HashSet;
 
 use super::{BlindSpot, Snapshot, SnapshotError};
-use crate::event::{ConnectionId, TcpState};
+use crate::event::{ConnectionId, Monotonic, TcpState};
 
 /// The sockets in FIN-WAIT-2 and TIME-WAIT, at about one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Substates {
+    at: Monotonic,
     in_fin_wait2: HashSet<ConnectionId>,
     time_wait: u64,
 }
@@ -21,7 +22,7 @@ impl Substates {
 
     /// Those of a snapshot.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut substates = Self::default();
+        let mut substates = Self { at: snapshot.at, ..Self::default() };
         for row in &snapshot.rows {
             match row.state {
                 TcpState::FinWait2 => _ = substates.in_fin_wait2.insert(row.id),
@@ -30,6 +31,11 @@ impl Substates {
             }
         }
         substates
+    }
+
+    /// When the reading began.
+    pub const fn at(&self) -> Monotonic {
+        self.at
     }
 
     /// Whether a connection was in FIN-WAIT-2; `None` for one that is not known by its cookie.

@@ -123,7 +123,7 @@ fn the_kernels_table_tells_where_not() {
     // One that it gave twice is one.
     rows.push((5, TcpState::FinWait2));
     let table = table(&rows);
-    let census = tracker.census_with(seconds(10), |id| table.is_in_fin_wait2(id));
+    let census = tracker.census_with(seconds(10), table.at(), |id| table.is_in_fin_wait2(id));
     metrics.census(&census, Some(&table));
     check(&metrics, "fin_wait2", [Some(5.0), Some(8.0), Some(2.0), Some(14.0)]);
     check(&metrics, "time_wait", [Some(2.0), None, None, None]);
@@ -144,7 +144,8 @@ fn an_age_that_nobody_knows_is_left_out() {
     // The kernel has one, and we never saw it.
     let nothing = tracker(NO_WITNESS, &[]);
     let table = table(&[(9, TcpState::FinWait2)]);
-    metrics.census(&nothing.census_with(seconds(10), |id| table.is_in_fin_wait2(id)), Some(&table));
+    metrics
+        .census(&nothing.census_with(seconds(10), table.at(), |id| table.is_in_fin_wait2(id)), Some(&table));
     check(&metrics, "fin_wait2", [Some(1.0), None, Some(0.0), Some(0.0)]);
 }
 

@@ -184,7 +184,10 @@ fn a_restart_is_counted_and_a_flip_is_none() {
     "#]],
     );
     for witness in [Witness::Inferred, Witness::Exact] {
-        check(&[restarted(true, witness)], &expect![[""]]);
+        let expected = expect![[r#"
+            time_wait_started_total +1
+        "#]];
+        check(&[restarted(true, witness)], &expected);
     }
 }
 

@@ -130,6 +130,7 @@ pub(crate) const fn time_wait() -> TimeWait {
 /// A minisock of a whole life in TIME-WAIT.
 pub(crate) fn minisock() -> MinisockEnded {
     MinisockEnded {
+        flip_is_told: false,
         at: at(61_470),
         id: id(),
         pair: pair(),

@@ -1,7 +1,8 @@
 //! Many threads open and close on one processor, and the scheduler takes it from them where it likes.
 //!
 //! From Linux 7.0 on that may be in the midst of one of our programs, which the kernel then does not run for others on
-//! that processor; and everywhere a softirq may come at such a moment.
+//! that processor; and everywhere a softirq may come at such a moment. Programs that make up for each other lose nothing
+//! then, unless more threads stand still in them than there are programs. What is lost is counted.
 
 use std::{
     io::Read as _,
@@ -32,25 +33,51 @@ fn no_change_is_lost() {
     }
     let connections = THREADS * each;
     let ends = 2 * connections as usize;
-    let told = observer.wait_at_most(4 * PATIENCE, "every end is told", |told| told.closed().len() >= ends);
+    if !observer.counts_what_is_skipped() {
+        // A kprobe does not run where another does, and the kernel tells nobody how often.
+        let told = observer.now();
+        assert!(CHANGES.iter().all(|&(from, to)| told.transitions(from, to) <= u64::from(connections)));
+        return;
+    }
+    let told = observer.wait_at_most(4 * PATIENCE, "every end is told, or lost and counted", |told| {
+        told.closed().len() >= ends || told.skipped() > 0
+    });
+    if told.skipped() == 0 {
+        everything_is_told(&netns, &observer, &before, connections);
+    } else {
+        assert_nothing_is_lost_in_silence(&observer, connections);
+    }
+}
 
-    let kernel = Netstat::of(&netns).since(&before);
+/// Not more is missing of any change than is said to be.
+fn assert_nothing_is_lost_in_silence(observer: &Observer, connections: u32) {
+    let told = observer.now();
+    for (from, to) in CHANGES {
+        let (told, missed) = (told.transitions(from, to), told.skipped());
+        assert!(told + missed >= u64::from(connections), "{from:?} > {to:?}: {told} told, {missed} missed");
+    }
+}
+
+/// Each connection leaves these states once, at one end; a clone of the listener is not seen by every rung.
+const CHANGES: [(TcpState, TcpState); 9] = [
+    (TcpState::Close, TcpState::SynSent),
+    (TcpState::SynSent, TcpState::Established),
+    (TcpState::SynRecv, TcpState::Established),
+    (TcpState::Established, TcpState::FinWait1),
+    (TcpState::Established, TcpState::CloseWait),
+    (TcpState::FinWait1, TcpState::FinWait2),
+    (TcpState::CloseWait, TcpState::LastAck),
+    (TcpState::LastAck, TcpState::Close),
+    (TcpState::FinWait2, TcpState::Close),
+];
+
+fn everything_is_told(netns: &Netns, observer: &Observer, before: &Netstat, connections: u32) {
+    let kernel = Netstat::of(netns).since(before);
     for counter in ["ActiveOpens", "PassiveOpens"] {
         assert_eq!(kernel.get("Tcp", counter), i64::from(connections), "{counter}");
     }
-    // Each connection leaves these states once, at one end; a clone of the listener is not seen by every rung.
-    let cells = [
-        (TcpState::Close, TcpState::SynSent),
-        (TcpState::SynSent, TcpState::Established),
-        (TcpState::SynRecv, TcpState::Established),
-        (TcpState::Established, TcpState::FinWait1),
-        (TcpState::Established, TcpState::CloseWait),
-        (TcpState::FinWait1, TcpState::FinWait2),
-        (TcpState::CloseWait, TcpState::LastAck),
-        (TcpState::LastAck, TcpState::Close),
-        (TcpState::FinWait2, TcpState::Close),
-    ];
-    for (from, to) in cells {
+    let told = observer.now();
+    for (from, to) in CHANGES {
         assert_eq!(told.transitions(from, to), u64::from(connections), "{from:?} > {to:?}");
     }
     for role in [Role::Active, Role::Passive] {
@@ -61,7 +88,7 @@ fn no_change_is_lost() {
             .count();
         assert_eq!(graceful, connections as usize, "{role:?}");
     }
-    observer.agrees_with_the_kernel(&[&netns]);
+    observer.agrees_with_the_kernel(&[netns]);
 }
 
 /// All threads on the same processor, so that they interrupt each other.

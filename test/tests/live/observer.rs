@@ -79,6 +79,11 @@ impl Told {
         (count(Absorbed::FinAgain), count(Absorbed::Stray))
     }
 
+    /// Events that our programs are known to have missed, at most.
+    pub(crate) const fn skipped(&self) -> u64 {
+        self.losses.skipped
+    }
+
     /// What has been told and counted so far, for who waits for more in vain.
     fn summary(&self) -> String {
         let changes: Vec<_> = TcpState::ALL
@@ -225,6 +230,11 @@ impl Observer {
             .find(|report| report.hook == hook)
             .expect("every hook that is wanted is reported")
             .verdict
+    }
+
+    /// Whether the kernel counts the changes of state that our programs miss.
+    pub(crate) fn counts_what_is_skipped(&self) -> bool {
+        self.rung(Hook::StateChange) != Some(Rung::Kprobe)
     }
 
     /// Whether a hook tells everything that it is for.

@@ -60,7 +60,7 @@ impl Table {
     pub(super) fn census(&self, tracker: &Tracker, now: Monotonic) -> (Census, Option<Arc<Substates>>) {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let census = match &seen {
-            Some(seen) => tracker.census_with(now, |id| seen.is_in_fin_wait2(id)),
+            Some(seen) => tracker.census_with(now, seen.at(), |id| seen.is_in_fin_wait2(id)),
             None => tracker.census(now),
         };
         self.needed.store(self.always_needed || census.unsure > 0, Ordering::Relaxed);

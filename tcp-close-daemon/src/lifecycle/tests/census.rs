@@ -241,7 +241,7 @@ fn the_kernel_may_tell_who_flipped() {
         7.5 c 4>5
         ";
     let only_a = |id: ConnectionId| Some(id.socket == 1);
-    let census = follow(tracker(), text).census_with(at(10), only_a);
+    let census = follow(tracker(), text).census_with(at(10), at(10), only_a);
     // The full socket is known to be where it is.
     expect![[r#"
         fin_wait2 2, oldest 8, together 10.5
@@ -250,7 +250,7 @@ fn the_kernel_may_tell_who_flipped() {
     "#]]
     .assert_eq(&tell(&census));
     // Who sees it all asks nobody.
-    let census = follow(witness(), text).census_with(at(10), |_| Some(false));
+    let census = follow(witness(), text).census_with(at(10), at(10), |_| Some(false));
     assert_eq!(census, follow(witness(), text).census(at(10)));
     assert!(census.knows_substates);
 }
@@ -305,7 +305,11 @@ fn what_is_not_seen_is_not_known() {
     ] {
         let tracker = Tracker::new(super::notation::LIMITS, super::notation::WAIT, sees);
         assert_eq!(tracker.census(at(0)).knows_substates, alone, "{sees:?}");
-        assert_eq!(tracker.census_with(at(0), |_| Some(true)).knows_substates, with_the_kernel, "{sees:?}");
+        assert_eq!(
+            tracker.census_with(at(0), at(0), |_| Some(true)).knows_substates,
+            with_the_kernel,
+            "{sees:?}"
+        );
     }
 }
 
@@ -335,4 +339,18 @@ fn a_hundred_thousand_are_counted_in_no_time() {
     assert_eq!(census.in_state(TcpState::FinWait2).oldest, Some(Duration::from_secs(8)));
     println!("{SOCKETS} were counted in {took:?}");
     assert!(took < Duration::from_millis(100), "{took:?}");
+}
+
+/// A look tells nothing of what began after it.
+#[test]
+fn a_look_may_be_older_than_a_minisock() {
+    let text = "\
+        1.0 a 4>5
+        1.0 a start fw2
+        5.0 b 4>5
+        5.0 b start fw2
+        ";
+    let census = follow(tracker(), text).census_with(at(10), at(3), |_| Some(false));
+    assert_eq!(census.in_state(TcpState::FinWait2).sockets, 1, "the one that was not there to be seen");
+    assert_eq!(census.in_state(TcpState::TimeWait).sockets, 1);
 }

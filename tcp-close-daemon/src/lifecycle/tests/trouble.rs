@@ -672,3 +672,26 @@ fn sockets_are_counted_by_state() {
     assert_eq!(counts("3.0 a 5>5\n 3.0 a 5>7\n 3.0 b 11>11\n 3.0 c 9>9"), [0, 0, 1, 0, 1]);
     assert_eq!(counts("4.0 a 1>8\n 4.0 b 1>4\n 4.0 b 4>7 err=reset"), [0, 0, 0, 1, 1]);
 }
+
+/// The end of a minisock is lost, and nobody knows: long after it was due, it is followed no longer.
+#[test]
+fn an_end_that_never_came() {
+    check(
+        "\
+        0.0 a start tw
+        1.0 b start tw left=90
+        70.0 c 1>4
+        80.0 c 4>5
+        140.0 c 5>7
+        ",
+        &expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            1 minisock began in time_wait for 90 + 2.056
+            70 c established > fin_wait1
+            80 c fin_wait1 > fin_wait2 after 10
+            140 c fin_wait2 > close after 60
+            140 c closed, then refused: active graceful, fin_wait1 10, fin_wait2 60, fin 0 ack 0, sent 0, received 0 after our fin 0
+            2 unmatched
+        "#]],
+    );
+}

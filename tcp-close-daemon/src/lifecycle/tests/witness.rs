@@ -1004,3 +1004,22 @@ fn process_behind_the_end_of_a_fin_wait2() {
         "#]],
     );
 }
+
+/// What the drop of a segment tells of has dealt with it: a SYN that is dropped took no pair, and one that takes it is not
+/// dropped.
+#[test]
+fn a_syn_that_is_dropped_is_a_stray() {
+    check_witnessed(
+        "\
+        0.0 a start tw rcv=501
+        1.0 a segment syn seq=9000 rcv=501
+        2.0 a cancel receive rcv=501
+        ",
+        &expect![[r#"
+            0 minisock began in time_wait for 60 + 2.056
+            stray
+            2 a minisock ended, recycled: began in time_wait, minisock 2, fin_wait2 ?, time_wait 2 (2 since last restart of 60 + 2.056, 0 restarts, fins again 0, strays 1, needed 30, exact, premature), peer's fin 500
+                nothing known before
+        "#]],
+    );
+}

@@ -240,6 +240,18 @@ impl Tracker {
         }
     }
 
+    /// Minisocks that must have ended long ago, their end lost and not known to be, are followed no longer.
+    pub(super) fn forget_overdue(&mut self, now: Monotonic) {
+        let overdue =
+            |(&address, minisock): (&u64, &Minisock)| minisock.is_overdue(now, self.wait).then_some(address);
+        let overdue: Vec<u64> = self.minisocks.iter().filter_map(overdue).collect();
+        for address in overdue {
+            self.minisocks.pop(&address);
+            self.note_minisock(address);
+            self.stats.unmatched += 1;
+        }
+    }
+
     /// The minisock that took the place of a full socket, if it is still there.
     pub(super) fn minisock_of(&mut self, id: ConnectionId, close: &Close) -> Option<&mut Minisock> {
         self.minisocks.get_mut(&close.minisock()?).filter(|minisock| minisock.id() == id)
