@@ -184,9 +184,9 @@ fn a_restart_is_counted_and_a_flip_is_none() {
     "#]],
     );
     for witness in [Witness::Inferred, Witness::Exact] {
-        let expected = expect![[r#"
+        let expected = expect![["
             time_wait_started_total +1
-        "#]];
+        "]];
         check(&[restarted(true, witness)], &expected);
     }
 }
@@ -285,7 +285,11 @@ fn a_whole_close_is_counted_once() {
             closed(fin_wait2_story(), Some(Then::FinWait2)),
             began(TcpState::FinWait2),
             restarted(true, Witness::Exact),
-            Observation::MinisockEnded(MinisockEnded { began_in: Some(TcpState::FinWait2), ..minisock() }),
+            Observation::MinisockEnded(MinisockEnded {
+                began_in: Some(TcpState::FinWait2),
+                flip_is_told: true,
+                ..minisock()
+            }),
         ],
         &expect![[r#"
             close_segments_total{segments="4"} +1
