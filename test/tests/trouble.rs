@@ -325,8 +325,10 @@ fn without_cap_syslog_check_says_so() {
     let output = run(&mut check);
     let table = text(&output.stdout);
     assert!(table.lines().any(|line| line.starts_with("CAP_SYSLOG ") && line.contains("missing")), "{table}");
-    let hides = table.lines().any(|line| line.starts_with("kallsyms ") && line.contains(" hidden "));
-    assert_eq!(output.status.code(), Some(i32::from(hides)), "{table}");
+    // Kernel addresses name causes, and where functions can be hooked not even these.
+    assert_eq!(output.status.code(), Some(0), "{table}");
+    let minisock = table.lines().find(|line| line.starts_with("minisock ")).expect("it has a line");
+    assert!(minisock.contains("ok") || minisock.contains("degraded"), "{table}");
     assert_eq!(text(&output.stderr), "");
 }
 
@@ -335,7 +337,8 @@ fn check_of_root_finds_every_hook() {
     let output = run(&mut tcp_close(&["check"]));
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     let table = text(&output.stdout);
-    let hooks: Vec<&str> = table.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    let rows = table.lines().skip(1).take_while(|line| !line.is_empty());
+    let hooks: Vec<&str> = rows.filter(|line| !line.starts_with(' ')).collect();
     assert!(hooks.len() >= 5 && hooks.iter().all(|line| line.ends_with("ok")), "{table}");
 }
 
@@ -343,7 +346,8 @@ fn check_of_root_finds_every_hook() {
 fn without_kernel_addresses_it_watches_what_is_left() {
     let hidden = Hidden::kallsyms();
     let netns = Netns::new();
-    let mut watching = Running::start(hidden.from(&mut watch(&netns, &["--count", "2"])));
+    let mut watching =
+        Running::start(hidden.from(&mut watch(&netns, &["--count", "2", "--probe", "tracepoint"])));
     let mut out = watching.stdout();
     line(&mut out);
     close_one(&netns);
@@ -352,17 +356,19 @@ fn without_kernel_addresses_it_watches_what_is_left() {
     assert_eq!(watching.ends_within(PATIENCE).code(), Some(0));
     let log: Vec<String> = watching.stderr().lines().map(|line| line.expect("a line")).collect();
     let [warning] = log.as_slice() else { panic!("one warning: {log:#?}") };
-    for part in ["WARN", "hook minisock is unsupported", "/proc/kallsyms", "CAP_SYSLOG", "lost: TIME-WAIT"] {
+    let lost = "lost: why a minisock ended";
+    for part in ["WARN", "hook minisock is degraded", "/proc/kallsyms", "CAP_SYSLOG", lost] {
         assert!(warning.contains(part), "{part} in {warning}");
     }
 
-    let output = run(hidden.from(&mut tcp_close(&["check"])));
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(1), String::new()));
+    let output = run(hidden.from(&mut tcp_close(&["check", "--probe", "tracepoint"])));
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     let table = text(&output.stdout);
-    let mut lines = table.lines().skip_while(|line| !line.starts_with("minisock "));
-    let (hook, lost) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-    assert!(hook.contains("unsupported") && hook.contains("/proc/kallsyms hides"), "{table}");
-    assert!(lost.trim_start().starts_with("lost: TIME-WAIT"), "{table}");
+    let lines: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("minisock ")).take(3).collect();
+    let [hook, what, why] = lines[..] else { panic!("{table}") };
+    assert!(hook.contains("degraded"), "{table}");
+    assert!(what.trim_start().starts_with(lost), "{table}");
+    assert!(why.contains("/proc/kallsyms hides"), "{table}");
     assert!(table.lines().any(|line| line.starts_with("kallsyms ") && line.contains(" no ")), "{table}");
     assert!(table.lines().any(|line| line.starts_with("state_change ") && line.ends_with("ok")), "{table}");
 }
@@ -400,7 +406,7 @@ fn check_knows_the_lockdown_mode() {
         let table = text(&output.stdout);
         let lockdown = table.lines().find(|line| line.starts_with("lockdown ")).expect("it has a line");
         assert_eq!(lockdown.split_whitespace().nth(2), Some(said), "{lockdown}");
-        assert_eq!(lockdown.contains("minisocks stay unseen"), said == "confidentiality", "{lockdown}");
+        assert_eq!(lockdown.contains("no kprobes"), said == "confidentiality", "{lockdown}");
     }
 }
 

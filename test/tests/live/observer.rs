@@ -276,6 +276,20 @@ impl Observer {
         self.wait_until("two more turns", |told| told.turns >= turns + 2)
     }
 
+    /// What is told by now, and the minisocks that there are, between two ends of which.
+    #[track_caller]
+    fn now_and_time_waits(&self, namespaces: &[&Netns]) -> (Told, i64) {
+        let time_waits = || namespaces.iter().map(|netns| oracle::sockstat(netns)["tw"]).sum::<i64>();
+        for _ in 0..20 {
+            let before = time_waits();
+            let told = self.now();
+            if time_waits() == before {
+                return (told, before);
+            }
+        }
+        panic!("minisocks go on ending while their ends are told");
+    }
+
     /// Waits for the ends of this many full sockets.
     #[track_caller]
     pub(crate) fn closed(&self, count: usize) -> Vec<Closed> {
@@ -308,8 +322,7 @@ impl Observer {
                 .map(|counters| u64::try_from(counters.get(group, name)).expect("counters grow"))
                 .sum::<u64>()
         };
-        let time_waits: i64 = namespaces.iter().map(|netns| oracle::sockstat(netns)["tw"]).sum();
-        let told = self.now();
+        let (told, time_waits) = self.now_and_time_waits(namespaces);
         let ours = |from, to| told.transitions(from, to);
 
         assert_eq!(ours(TcpState::Close, TcpState::SynSent), kernel("Tcp", "ActiveOpens"), "active opens");
