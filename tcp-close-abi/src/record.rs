@@ -131,6 +131,12 @@ pub struct Pair {
     pub reserved: u16,
 }
 
+impl Pair {
+    /// Nothing; what a record holds until it is filled.
+    pub const ZERO: Self =
+        Self { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0, family: 0, reserved: 0 };
+}
+
 /// A full socket changes its state (`tcp_set_state`); written before `sk_state` itself is.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]

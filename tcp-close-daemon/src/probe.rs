@@ -79,7 +79,7 @@ pub struct Preflight {
 }
 
 impl Preflight {
-    /// Looks at the running kernel. Without BTF nothing works; without addresses, minisocks stay unseen.
+    /// Looks at the running kernel. Without BTF nothing works; without addresses, tracepoints do not tell why a minisock ended.
     pub fn run() -> Result<Self, BtfError> {
         let btf = KernelBtf::running()?;
         // A hundred thousand names: read, asked, and let go of.
@@ -91,6 +91,7 @@ impl Preflight {
             }
             Err(error) => (Err(error.to_string()), CancelSites::unknown()),
         };
+        let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
             layout: btf.layout()?,
@@ -108,8 +109,7 @@ impl Preflight {
             },
             retransmit_has_error: has_third_argument("tcp_retransmit_skb"),
             never_came: ["tcp_csum", "xfrm_policy"].map(|name| {
-                let reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
-                reasons.into_iter().find(|(_, found)| found == name).map_or(0, |(value, _)| value)
+                drop_reasons.iter().find(|(_, found)| *found == name).map_or(0, |(&value, _)| value)
             }),
             reset_reasons: btf.enum_names("sk_rst_reason", "SK_RST_REASON_"),
             hz: Hz::running(),

@@ -33,7 +33,8 @@ impl Minisock<Untyped> {
     /// the one that only minisocks have.
     #[inline(always)]
     pub(crate) fn of_timer<C: EbpfContext>(ctx: &C, timer: Typed) -> Option<Self> {
-        if timer.load::<u64>(&LAYOUT.timer_function) != handler::address() {
+        let handler = handler::address();
+        if handler == 0 || timer.load::<u64>(&LAYOUT.timer_function) != handler {
             return None;
         }
         Self::tcp(ctx, Untyped::new(around(timer.as_ptr())))
@@ -73,14 +74,7 @@ impl<M: Memory> Minisock<M> {
         let (at, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
         let mut record = MinisockTimer {
             header: Header { at, socket: 0, kind: kind as u32, netns: self.netns, flags: 0, reserved: 0 },
-            pair: Pair {
-                local: [0; 16],
-                remote: [0; 16],
-                local_port: 0,
-                remote_port: 0,
-                family: 0,
-                reserved: 0,
-            },
+            pair: Pair::ZERO,
             minisock: self.fields.address(),
             jiffies,
             expires: 0,

@@ -87,12 +87,10 @@ impl<M: Memory> TcpSocket<M> {
 #[inline(always)]
 pub(crate) fn pair<M: Memory>(fields: M, family: u16, local_port: &'static u32) -> Result<Pair, i32> {
     let mut pair = Pair {
-        local: [0; 16],
-        remote: [0; 16],
         local_port: fields.get(local_port)?,
         remote_port: fields.get(&LAYOUT.remote_port)?,
         family,
-        reserved: 0,
+        ..Pair::ZERO
     };
     if family == AF_INET {
         put(&mut pair.local, 0, fields.get::<u32>(&LAYOUT.local_v4)?.to_ne_bytes());

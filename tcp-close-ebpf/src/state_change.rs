@@ -136,14 +136,7 @@ fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, old: u32, n
     ring::emit::<StateChange>(RecordKind::StateChange, |record| {
         let record = record.write(StateChange {
             header: socket.header(RecordKind::StateChange, if by_owner { flag::OWNER } else { 0 }),
-            pair: Pair {
-                local: [0; 16],
-                remote: [0; 16],
-                local_port: 0,
-                remote_port: 0,
-                family: 0,
-                reserved: 0,
-            },
+            pair: Pair::ZERO,
             old,
             new,
             error: 0,

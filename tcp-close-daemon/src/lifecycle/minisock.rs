@@ -78,10 +78,10 @@ pub(super) struct Minisock {
 struct AbsorbedSegments {
     fins_again: u32,
     strays: u32,
-    /// A restart was told by the timer; the segment that made it comes next.
-    restart_is_told: bool,
-    /// The flip was told; the segment that made it, the peer's first FIN, comes next.
-    flip_is_told: bool,
+    /// A restart was told; the segment that made it comes next, and is none of its own.
+    restart_awaits_segment: bool,
+    /// The flip was told; the FIN that made it comes next, and is no restart.
+    flip_awaits_fin: bool,
     /// The peer's first FIN comes next.
     first_fin_due: bool,
     /// When the peer's FIN came for the last time.
@@ -154,8 +154,8 @@ impl Minisock {
             self.restarts = self.restarts.saturating_add(1);
         }
         if let Some(absorbed) = &mut self.absorbed {
-            absorbed.restart_is_told |= !flipped;
-            absorbed.flip_is_told |= flipped;
+            absorbed.restart_awaits_segment |= !flipped;
+            absorbed.flip_awaits_fin |= flipped;
             absorbed.first_fin_due |= flipped;
         }
         self.cancelled = None;
@@ -200,12 +200,13 @@ impl Minisock {
             self.last_start = Some(entered);
             self.nominal_end = Some(nominal_end(at, timer));
             // If it is another segment's start that is told here, the FIN's is told with the FIN.
-            self.absorbed.get_or_insert_default().flip_is_told = !(segment.fin || now && segment.restarts());
+            self.absorbed.get_or_insert_default().flip_awaits_fin =
+                !(segment.fin || now && segment.restarts());
             return true;
         }
         let seen = self.absorbed.get_or_insert_default();
-        let is_told = segment.fin && std::mem::take(&mut seen.flip_is_told)
-            || !segment.rst && std::mem::take(&mut seen.restart_is_told);
+        let is_told = segment.fin && std::mem::take(&mut seen.flip_awaits_fin)
+            || !segment.rst && std::mem::take(&mut seen.restart_awaits_segment);
         if is_told {
             return false;
         }

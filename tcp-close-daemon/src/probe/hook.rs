@@ -195,12 +195,8 @@ const TIMERS: &[&[Attachment]] = &[
 ];
 
 /// The same where the kernel hides which timers are minisocks'.
-const TIMERS_AND_LEARNING: &[&[Attachment]] = &[
-    &[("timer_expire_entry", "timer_expire_entry")],
-    &[("timer_cancel", "timer_cancel")],
-    &[("timer_start", "timer_start")],
-    &[("learn_tw_timer_handler", "inet_sock_set_state")],
-];
+const TIMERS_AND_LEARNING: &[&[Attachment]] =
+    &[TIMERS[0], TIMERS[1], TIMERS[2], &[("learn_tw_timer_handler", "inet_sock_set_state")]];
 
 /// The functions that tell of minisocks tell of their segments too, so those rungs have no programs of their own here.
 const WITNESS: &[Step] = &[

@@ -280,7 +280,6 @@ fn refusal(name: &str, target: &str, error: &ProgramError) -> Refusal {
     }
 }
 
-/// A program that was never loaded is none to take back.
 /// Who may use `perf_event_open`, and with it kprobes; `?` where it cannot be read.
 fn perf_event_paranoid() -> String {
     let level = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid");
@@ -296,6 +295,7 @@ fn unload(ebpf: &mut Ebpf, name: &str) {
         _ => Ok(()),
     };
     match outcome {
+        // One that was never loaded is none to take back.
         Ok(()) | Err(ProgramError::NotLoaded) => {}
         Err(error) => tracing::warn!(program = name, %error, "cannot take a program back"),
     }
