@@ -4,7 +4,6 @@
 //! timer was started on this CPU a moment before its full socket enters CLOSE.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, PerCpuArray},
@@ -85,7 +84,7 @@ pub(crate) fn remember(timer: Typed) {
 /// A full socket that a minisock is to replace enters CLOSE: if one of the timers that were just started is in its
 /// minisock, the address is known from now on, and the start is recorded now.
 #[inline(always)]
-pub(crate) fn learn<C: EbpfContext>(ctx: &C, sk: Typed) {
+pub(crate) fn learn(sk: Typed) {
     if address() != 0 {
         return;
     }
@@ -101,7 +100,7 @@ pub(crate) fn learn<C: EbpfContext>(ctx: &C, sk: Typed) {
                 // SAFETY: the map's only entry; whoever writes it too writes the same.
                 unsafe { *learnt = started.function };
             }
-            record_late(ctx, *started);
+            record_late(*started);
             return;
         }
         index += 1;
@@ -124,11 +123,11 @@ fn replaces(minisock: Untyped, sk: Typed) -> Result<bool, i32> {
 
 /// Records the start of a timer that nobody knew to be a minisock's when it was.
 #[inline(always)]
-fn record_late<C: EbpfContext>(ctx: &C, started: Started) {
+fn record_late(started: Started) {
     let fields = Untyped::new(minisock::around(started.timer as *const u8));
-    if let Some(minisock) = Minisock::tcp(ctx, fields) {
+    if let Some(minisock) = Minisock::tcp(fields) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
-            let record = record.write(minisock.record(ctx, RecordKind::TimerStart));
+            let record = record.write(minisock.record(RecordKind::TimerStart));
             record.header.at = started.at;
             record.jiffies = started.jiffies;
         });

@@ -18,19 +18,19 @@ use crate::{handler, kernel::Typed, state_change::seen_by};
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_1(ctx: BtfTracePointContext) -> i32 {
-    seen_by(1, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    seen_by(1, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_2(ctx: BtfTracePointContext) -> i32 {
-    seen_by(2, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    seen_by(2, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn state_3(ctx: BtfTracePointContext) -> i32 {
-    seen_by(3, &ctx, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
+    seen_by(3, Typed::new(ctx.arg(0)), ctx.arg(1), ctx.arg(2));
     0
 }
 
@@ -40,7 +40,7 @@ fn state_3(ctx: BtfTracePointContext) -> i32 {
 fn learn_tw_timer_handler(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
     if (old == 5 || old == 11) && new == 7 {
-        handler::learn(&ctx, Typed::new(ctx.arg(0)));
+        handler::learn(Typed::new(ctx.arg(0)));
     }
     0
 }

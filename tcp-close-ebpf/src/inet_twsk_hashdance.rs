@@ -4,7 +4,6 @@
 //! Records [`MinisockBegin`], and the connection knows both its halves from the start.
 
 use aya_ebpf::{
-    EbpfContext,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -18,20 +17,20 @@ use crate::{
 
 #[fentry(function = "inet_twsk_hashdance_schedule")]
 fn fentry_inet_twsk_hashdance_schedule(ctx: FEntryContext) -> i32 {
-    begin(&ctx, Typed::new(ctx.arg(0)), Typed::new(ctx.arg(1)), Some(ctx.arg(3)));
+    begin(Typed::new(ctx.arg(0)), Typed::new(ctx.arg(1)), Some(ctx.arg(3)));
     0
 }
 
 #[fentry(function = "inet_twsk_hashdance")]
 fn fentry_inet_twsk_hashdance(ctx: FEntryContext) -> i32 {
-    begin(&ctx, Typed::new(ctx.arg(0)), Typed::new(ctx.arg(1)), None);
+    begin(Typed::new(ctx.arg(0)), Typed::new(ctx.arg(1)), None);
     0
 }
 
 #[kprobe(function = "inet_twsk_hashdance_schedule")]
 fn kprobe_inet_twsk_hashdance_schedule(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(sk), Some(timeo)) = (ctx.arg(0), ctx.arg(1), ctx.arg(3)) {
-        begin(&ctx, Untyped::new(tw), Untyped::new(sk), Some(timeo));
+        begin(Untyped::new(tw), Untyped::new(sk), Some(timeo));
     }
     0
 }
@@ -39,18 +38,18 @@ fn kprobe_inet_twsk_hashdance_schedule(ctx: ProbeContext) -> u32 {
 #[kprobe(function = "inet_twsk_hashdance")]
 fn kprobe_inet_twsk_hashdance(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(sk)) = (ctx.arg(0), ctx.arg(1)) {
-        begin(&ctx, Untyped::new(tw), Untyped::new(sk), None);
+        begin(Untyped::new(tw), Untyped::new(sk), None);
     }
     0
 }
 
 /// `timeo` is the wait in jiffies where the timer has yet to start; it runs already without.
 #[inline(always)]
-fn begin<M: Memory, C: EbpfContext>(ctx: &C, tw: M, sk: M, timeo: Option<i32>) {
-    if let Some(minisock) = Minisock::tcp(ctx, tw) {
+fn begin<M: Memory>(tw: M, sk: M, timeo: Option<i32>) {
+    if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockBegin>(RecordKind::MinisockBegin, |record| {
             let record = record
-                .write(MinisockBegin { timer: minisock.record(ctx, RecordKind::MinisockBegin), replaces: 0 });
+                .write(MinisockBegin { timer: minisock.record(RecordKind::MinisockBegin), replaces: 0 });
             if let Some(timeo) = timeo {
                 record.timer.expires = record.timer.jiffies.wrapping_add(i64::from(timeo).cast_unsigned());
             }

@@ -3,7 +3,6 @@
 //! Records [`MinisockEnd`] with what [`fate`](crate::fate) knows.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
@@ -19,25 +18,25 @@ use crate::{
 
 #[fentry(function = "inet_twsk_kill")]
 fn fentry_inet_twsk_kill(ctx: FEntryContext) -> i32 {
-    kill(&ctx, Typed::new(ctx.arg(0)));
+    kill(Typed::new(ctx.arg(0)));
     0
 }
 
 #[kprobe(function = "inet_twsk_kill")]
 fn kprobe_inet_twsk_kill(ctx: ProbeContext) -> u32 {
     if let Some(tw) = ctx.arg(0) {
-        kill(&ctx, Untyped::new(tw));
+        kill(Untyped::new(tw));
     }
     0
 }
 
 #[inline(always)]
-fn kill<M: Memory, C: EbpfContext>(ctx: &C, tw: M) {
+fn kill<M: Memory>(tw: M) {
     let end = fate::take(tw.address());
-    if let Some(minisock) = Minisock::tcp(ctx, tw) {
+    if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockEnd>(RecordKind::MinisockEnd, |record| {
             record.write(MinisockEnd {
-                timer: minisock.record(ctx, RecordKind::MinisockEnd),
+                timer: minisock.record(RecordKind::MinisockEnd),
                 comm: bpf_get_current_comm().unwrap_or([0; 16]),
                 pid: (bpf_get_current_pid_tgid() >> 32) as u32,
                 end,

@@ -6,7 +6,6 @@
 //! Records [`tcp_close_abi::MinisockTimer`], its timer as it is about to be.
 
 use aya_ebpf::{
-    EbpfContext,
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -21,7 +20,7 @@ use crate::{
 #[fentry(function = "__inet_twsk_schedule")]
 fn fentry_inet_twsk_schedule(ctx: FEntryContext) -> i32 {
     if is_restart(ctx.arg(2)) {
-        restart(&ctx, Typed::new(ctx.arg(0)), ctx.arg(1));
+        restart(Typed::new(ctx.arg(0)), ctx.arg(1));
     }
     0
 }
@@ -31,7 +30,7 @@ fn kprobe_inet_twsk_schedule(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(timeo), Some(rearm)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2))
         && is_restart(rearm)
     {
-        restart(&ctx, Untyped::new(tw), timeo);
+        restart(Untyped::new(tw), timeo);
     }
     0
 }
@@ -43,14 +42,14 @@ const fn is_restart(rearm: u32) -> bool {
 }
 
 #[inline(always)]
-fn restart<M: Memory, C: EbpfContext>(ctx: &C, tw: M, timeo: i32) {
+fn restart<M: Memory>(tw: M, timeo: i32) {
     // A timer that is not pending is left alone: the minisock is about to end (`mod_timer_pending`).
     if tw.get_in::<u64>(&LAYOUT.tw_timer, &LAYOUT.timer_pending) == Ok(0) {
         return;
     }
-    if let Some(minisock) = Minisock::tcp(ctx, tw) {
+    if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockTimer>(RecordKind::MinisockRestart, |record| {
-            let record = record.write(minisock.record(ctx, RecordKind::MinisockRestart));
+            let record = record.write(minisock.record(RecordKind::MinisockRestart));
             record.expires = record.jiffies.wrapping_add(i64::from(timeo).cast_unsigned());
         });
     }

@@ -28,8 +28,8 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // The argument's type is that of a full socket, which has other fields than a minisock.
-    if let Some(minisock) = Minisock::tcp(&ctx, Untyped::new(receiver.as_ptr())) {
-        minisock.emit_segment(&ctx, Typed::new(ctx.arg(0)));
+    if let Some(minisock) = Minisock::tcp(Untyped::new(receiver.as_ptr())) {
+        minisock.emit_segment(Typed::new(ctx.arg(0)));
     }
     0
 }

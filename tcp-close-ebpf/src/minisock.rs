@@ -1,10 +1,6 @@
 //! A minisock (`inet_timewait_sock`), as its timer or a function hands it over.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
-};
-use aya_log_ebpf::warn;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
 use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, Pair, RecordKind, flag};
 
 use crate::{
@@ -32,25 +28,25 @@ impl Minisock<Untyped> {
     /// The timer tracepoints see every timer of the host, so the first thing is to compare the timer's function with
     /// the one that only minisocks have.
     #[inline(always)]
-    pub(crate) fn of_timer<C: EbpfContext>(ctx: &C, timer: Typed) -> Option<Self> {
+    pub(crate) fn of_timer(timer: Typed) -> Option<Self> {
         let handler = handler::address();
         if handler == 0 || timer.load::<u64>(&LAYOUT.timer_function) != handler {
             return None;
         }
-        Self::tcp(ctx, Untyped::new(around(timer.as_ptr())))
+        Self::tcp(Untyped::new(around(timer.as_ptr())))
     }
 }
 
 impl<M: Memory> Minisock<M> {
     /// This minisock, if it is TCP's and its namespace is watched.
     #[inline(always)]
-    pub(crate) fn tcp<C: EbpfContext>(ctx: &C, fields: M) -> Option<Self> {
+    pub(crate) fn tcp(fields: M) -> Option<Self> {
         match Self::tcp_netns(fields) {
             Ok(Some(netns)) if watched(netns) => Some(Self { fields, netns }),
             Ok(_) => None,
-            Err(error) => {
+            // What follows an error is verified once for each read that may fail: it must be little.
+            Err(_) => {
                 counters::unreadable();
-                warn!(ctx, "cannot read a minisock: error {}", error);
                 None
             }
         }
@@ -69,7 +65,7 @@ impl<M: Memory> Minisock<M> {
 
     /// A record of this minisock's timer; one with a field that could not be read is flagged and counted.
     #[inline(always)]
-    pub(crate) fn record<C: EbpfContext>(&self, ctx: &C, kind: RecordKind) -> MinisockTimer {
+    pub(crate) fn record(&self, kind: RecordKind) -> MinisockTimer {
         // SAFETY: no arguments.
         let (at, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
         let mut record = MinisockTimer {
@@ -84,10 +80,9 @@ impl<M: Memory> Minisock<M> {
             entry_stamp: 0,
             has_entry_stamp: u32::from(constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT),
         };
-        if let Err(error) = self.fill(&mut record) {
+        if self.fill(&mut record).is_err() {
             record.header.flags = flag::UNREADABLE;
             counters::unreadable();
-            warn!(ctx, "cannot read a field of a minisock: error {}", error);
         }
         record
     }
@@ -110,19 +105,18 @@ impl<M: Memory> Minisock<M> {
 
     /// Records a segment that this minisock has dealt with, as a [`MinisockSegment`].
     #[inline(always)]
-    pub(crate) fn emit_segment<C: EbpfContext, S: Memory>(&self, ctx: &C, skb: S) {
+    pub(crate) fn emit_segment<S: Memory>(&self, skb: S) {
         ring::emit::<MinisockSegment>(RecordKind::Segment, |record| {
             let record = record.write(MinisockSegment {
-                timer: self.record(ctx, RecordKind::Segment),
+                timer: self.record(RecordKind::Segment),
                 seq: 0,
                 end_seq: 0,
                 tcp_flags: 0,
                 reserved: 0,
             });
-            if let Err(error) = fill_segment(skb, record) {
+            if fill_segment(skb, record).is_err() {
                 record.timer.header.flags |= flag::UNREADABLE;
                 counters::unreadable();
-                warn!(ctx, "cannot read a field of a segment: error {}", error);
             }
         });
     }

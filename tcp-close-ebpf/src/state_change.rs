@@ -1,12 +1,10 @@
 //! A full socket changes its state, whatever the hook that tells of it.
 
 use aya_ebpf::{
-    EbpfContext,
     helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::map,
     maps::{Array, PerCpuArray},
 };
-use aya_log_ebpf::warn;
 use tcp_close_abi::{Pair, RecordKind, StateChange, flag};
 
 use crate::{
@@ -53,13 +51,13 @@ const PROGRAMS: u32 = 3;
 
 /// A change of state, seen by the program with this number: takes it, unless another has.
 #[inline(always)]
-pub(crate) fn seen_by<C: EbpfContext>(program: u32, ctx: &C, sk: Typed, old: u32, new: u32) {
+pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
     let by_owner = is_owned(sk) == Ok(true);
     let change = Change { sk: sk.address(), old, new };
     if change.is_for(program, by_owner)
         && let Some(socket) = TcpSocket::watched(sk)
     {
-        take(ctx, &socket, old, new, by_owner);
+        take(&socket, old, new, by_owner);
     }
 }
 
@@ -98,16 +96,10 @@ pub(crate) fn is_owned<M: Memory>(sk: M) -> Result<bool, i32> {
 
 /// Counts a change of this socket, and records it if it belongs to a close or opening ones are wanted.
 #[inline(always)]
-pub(crate) fn take<M: Memory, C: EbpfContext>(
-    ctx: &C,
-    socket: &TcpSocket<M>,
-    old: u32,
-    new: u32,
-    by_owner: bool,
-) {
+pub(crate) fn take<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
     counters::transition(old, new);
     if is_closing(old, new) || constant(&SETTINGS.record_opening) != 0 {
-        record(ctx, socket, old, new, by_owner);
+        record(socket, old, new, by_owner);
     }
 }
 
@@ -132,7 +124,7 @@ const fn is_closing(old: u32, new: u32) -> bool {
 }
 
 #[inline(always)]
-fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
+fn record<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
     ring::emit::<StateChange>(RecordKind::StateChange, |record| {
         let record = record.write(StateChange {
             header: socket.header(RecordKind::StateChange, if by_owner { flag::OWNER } else { 0 }),
@@ -154,10 +146,9 @@ fn record<M: Memory, C: EbpfContext>(ctx: &C, socket: &TcpSocket<M>, old: u32, n
             bytes_retrans: 0,
             bytes_received: 0,
         });
-        if let Err(error) = fill(socket, record) {
+        if fill(socket, record).is_err() {
             record.header.flags |= flag::UNREADABLE;
             counters::unreadable();
-            warn!(ctx, "cannot read a field of a socket: error {}", error);
         }
     });
 }

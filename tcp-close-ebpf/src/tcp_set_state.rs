@@ -40,13 +40,13 @@ fn fentry_tcp_set_state_3(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 fn entered(program: u32, ctx: &FEntryContext) {
     let sk = Typed::new(ctx.arg(0));
-    seen_by(program, ctx, sk, u32::from(sk.load::<u8>(&LAYOUT.state)), ctx.arg(1));
+    seen_by(program, sk, u32::from(sk.load::<u8>(&LAYOUT.state)), ctx.arg(1));
 }
 
 #[kprobe(function = "tcp_set_state")]
 fn kprobe_tcp_set_state(ctx: ProbeContext) -> u32 {
     if let (Some(sk), Some(new)) = (ctx.arg(0), ctx.arg(1))
-        && let Err(error) = untyped(&ctx, Untyped::new(sk), new)
+        && let Err(error) = untyped(Untyped::new(sk), new)
     {
         counters::unreadable();
         warn!(&ctx, "cannot read a socket: error {}", error);
@@ -55,9 +55,9 @@ fn kprobe_tcp_set_state(ctx: ProbeContext) -> u32 {
 }
 
 #[inline(always)]
-fn untyped(ctx: &ProbeContext, sk: Untyped, new: u32) -> Result<(), i32> {
+fn untyped(sk: Untyped, new: u32) -> Result<(), i32> {
     if let Some(socket) = TcpSocket::watched_untyped(sk)? {
-        take(ctx, &socket, u32::from(sk.get::<u8>(&LAYOUT.state)?), new, is_owned(sk)?);
+        take(&socket, u32::from(sk.get::<u8>(&LAYOUT.state)?), new, is_owned(sk)?);
     }
     Ok(())
 }

@@ -6,7 +6,6 @@
 //! [`tcp_close_abi::MinisockSegment`] of a minisock that is still there when the function returns.
 
 use aya_ebpf::{
-    EbpfContext,
     macros::{fentry, fexit, kprobe, kretprobe},
     programs::{FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
@@ -28,7 +27,7 @@ fn fentry_tcp_timewait_state_process(ctx: FEntryContext) -> i32 {
 fn fexit_tcp_timewait_state_process(ctx: FExitContext) -> i32 {
     let (tw, skb) = (Typed::new(ctx.arg(0)), Typed::new(ctx.arg(1)));
     if fate::of_cpu().0 == tw.address() {
-        dealt_with(&ctx, tw, skb);
+        dealt_with(tw, skb);
     }
     0
 }
@@ -42,21 +41,21 @@ fn kprobe_tcp_timewait_state_process(ctx: ProbeContext) -> u32 {
 }
 
 #[kretprobe(function = "tcp_timewait_state_process")]
-fn kretprobe_tcp_timewait_state_process(ctx: RetProbeContext) -> u32 {
+fn kretprobe_tcp_timewait_state_process(_: RetProbeContext) -> u32 {
     // The arguments are gone; this CPU has dealt with nothing else since.
     let (tw, skb) = fate::of_cpu();
     if tw != 0 && skb != 0 {
-        dealt_with(&ctx, Untyped::new(tw as *const u8), Untyped::new(skb as *const u8));
+        dealt_with(Untyped::new(tw as *const u8), Untyped::new(skb as *const u8));
     }
     0
 }
 
 #[inline(always)]
-fn dealt_with<M: Memory, C: EbpfContext>(ctx: &C, tw: M, skb: M) {
+fn dealt_with<M: Memory>(tw: M, skb: M) {
     fate::on_cpu(tw.address(), end::RECEIVE, 0);
     if constant(&SETTINGS.segments) != 0
-        && let Some(minisock) = Minisock::tcp(ctx, tw)
+        && let Some(minisock) = Minisock::tcp(tw)
     {
-        minisock.emit_segment(ctx, skb);
+        minisock.emit_segment(skb);
     }
 }

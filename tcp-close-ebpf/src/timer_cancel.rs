@@ -16,10 +16,10 @@ use crate::{counters, kernel::Typed, minisock::Minisock, ring};
 
 #[btf_tracepoint(function = "timer_cancel")]
 fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::of_timer(&ctx, Typed::new(ctx.arg(0))) {
+    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0))) {
         ring::emit::<MinisockCancel>(RecordKind::TimerCancel, |record| {
             let record = record.write(MinisockCancel {
-                timer: minisock.record(&ctx, RecordKind::TimerCancel),
+                timer: minisock.record(RecordKind::TimerCancel),
                 comm: bpf_get_current_comm().unwrap_or([0; 16]),
                 pid: (bpf_get_current_pid_tgid() >> 32) as u32,
                 reserved: 0,

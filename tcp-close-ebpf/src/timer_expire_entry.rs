@@ -10,9 +10,9 @@ use crate::{kernel::Typed, minisock::Minisock, ring};
 
 #[btf_tracepoint(function = "timer_expire_entry")]
 fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::of_timer(&ctx, Typed::new(ctx.arg(0))) {
+    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0))) {
         ring::emit::<MinisockTimer>(RecordKind::TimerExpire, |record| {
-            record.write(minisock.record(&ctx, RecordKind::TimerExpire));
+            record.write(minisock.record(RecordKind::TimerExpire));
         });
     }
     0

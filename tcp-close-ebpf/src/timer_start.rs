@@ -18,9 +18,9 @@ use crate::{
 fn timer_start(ctx: BtfTracePointContext) -> i32 {
     let timer = Typed::new(ctx.arg(0));
     handler::remember(timer);
-    if let Some(minisock) = Minisock::of_timer(&ctx, timer) {
+    if let Some(minisock) = Minisock::of_timer(timer) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
-            let record = record.write(minisock.record(&ctx, RecordKind::TimerStart));
+            let record = record.write(minisock.record(RecordKind::TimerStart));
             if constant(&SETTINGS.start_has_bucket) != 0 {
                 record.bucket_expiry = ctx.arg(1);
             }
