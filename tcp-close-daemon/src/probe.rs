@@ -11,13 +11,13 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use hook::{Needs, Tells};
-use tcp_close_abi::{Counters, Layout, Settings};
+use object::Object;
+use tcp_close_abi::{Counters, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
-use zerocopy::IntoBytes as _;
 
 use crate::{
     decode::CancelSites,
@@ -59,7 +59,9 @@ const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
 pub struct Preflight {
-    layout: Layout,
+    /// The kernel's BTF as the ladder needs it, or why it cannot be had: parsed once, however often it is climbed.
+    btf: Result<Btf, String>,
+    object: Object,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
     cancel_sites: CancelSites,
@@ -94,7 +96,8 @@ impl Preflight {
         let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
-            layout: btf.layout()?,
+            btf: Btf::from_sys_fs().map_err(|error| error.to_string()),
+            object: Object::new(btf.layout()?),
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
@@ -292,12 +295,7 @@ impl Probe {
 
     fn load(preflight: &Preflight, settings: &ProbeSettings, identity: Identity) -> Result<Self, ProbeError> {
         let kernel_settings = kernel_settings(preflight, settings, identity)?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global("LAYOUT", preflight.layout.as_bytes(), true)
-            .override_global("SETTINGS", kernel_settings.as_bytes(), true)
-            .map_max_entries("EVENTS", settings.ring_bytes)
-            .load(object::BYTES)
-            .map_err(not_loaded)?;
+        let mut ebpf = preflight.object.load(kernel_settings, settings.ring_bytes).map_err(not_loaded)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
             .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)

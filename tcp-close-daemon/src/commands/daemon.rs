@@ -42,6 +42,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
             .context("cannot set up the metrics")
             .map_err(Failure::Other)?;
+    // What it knows of the kernel's types takes megabytes.
+    drop(preflight);
     let metrics = Arc::new(Mutex::new(metrics));
 
     let address = settings.listen_address;

@@ -31,6 +31,8 @@ async fn watch(settings: WatchSettings) -> Result<ExitCode, Failure> {
     let (preflight, probe) = attach("watch", &settings.probe)?;
     let json = Json::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
+    // What it knows of the kernel's types takes megabytes.
+    drop(preflight);
     let mut lines = Lines::new(settings, json);
     if let Err(error) = lines.header() {
         return ended(error);

@@ -83,8 +83,8 @@ pub(super) fn climb(
     settings: &ProbeSettings,
     identity: Identity,
 ) -> Vec<HookReport> {
-    match Btf::from_sys_fs() {
-        Ok(btf) => Climber { ebpf, btf: &btf, preflight, settings, identity }.climb(),
+    match &preflight.btf {
+        Ok(btf) => Climber { ebpf, btf, preflight, settings, identity }.climb(),
         Err(error) => {
             let failed =
                 |hook| HookReport::none(hook, Verdict::Failed, format!("cannot read kernel BTF: {error}"));
