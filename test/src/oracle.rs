@@ -6,4 +6,4 @@ mod counters;
 mod sockets;
 
 pub use counters::{Netstat, counts_minisocks_as_they_begin, sockstat, tells_programs_of_cookies};
-pub use sockets::{Socket, TcpState, Timer, destroy, sockets, wait_until};
+pub use sockets::{NotDestroyed, Socket, TcpState, Timer, destroy, sockets, wait_until};

@@ -155,13 +155,20 @@ where
     }
 }
 
-/// Destroys sockets that the table has, as an operator does with `ss -K`; tells whether this kernel can.
+/// Why a minisock was not destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotDestroyed {
+    /// Before Linux 5.18 `tcp_abort` answers EOPNOTSUPP where the socket is a minisock, and leaves it alone.
+    Unsupported,
+    /// It ended by itself just before.
+    Gone,
+}
+
+/// Destroys sockets that the table has, as an operator does with `ss -K`.
 ///
-/// Before Linux 5.18 `tcp_abort` answers EOPNOTSUPP where the socket is a minisock, and leaves it alone.
 /// Not by `ss`: a slim system lacks it, and how it filters depends on its version.
 #[track_caller]
-#[must_use]
-pub fn destroy<P>(netns: &Netns, which: P) -> bool
+pub fn destroy<P>(netns: &Netns, which: P) -> Result<(), NotDestroyed>
 where
     P: FnMut(&Socket) -> bool,
 {
@@ -174,21 +181,21 @@ where
         .run(move || {
             for socket in &doomed {
                 let message = SockDiagDestroy::new(SockDiagMessage::InetRequest(request_for(socket)));
-                match netlink::order(NETLINK_SOCK_DIAG, 0, message) {
-                    Err(error) if socket.timer == Timer::TimeWait && is_not_supported(&error) => {
-                        return Ok(false);
-                    }
-                    outcome => outcome.with_context(|| format!("destroy {socket}"))?,
+                let outcome = netlink::order(NETLINK_SOCK_DIAG, 0, message);
+                let errno = outcome.as_ref().err().and_then(errno);
+                match errno.filter(|_| socket.timer == Timer::TimeWait) {
+                    Some(libc::EOPNOTSUPP) => return Ok(Err(NotDestroyed::Unsupported)),
+                    Some(libc::ENOENT) => return Ok(Err(NotDestroyed::Gone)),
+                    _ => outcome.with_context(|| format!("destroy {socket}"))?,
                 }
             }
-            anyhow::Ok(true)
+            anyhow::Ok(Ok(()))
         })
         .or_give_up()
 }
 
-fn is_not_supported(error: &anyhow::Error) -> bool {
-    let errno = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-    errno == Some(libc::EOPNOTSUPP)
+fn errno(error: &anyhow::Error) -> Option<i32> {
+    error.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error)
 }
 
 /// The request that means this socket and no other.

@@ -68,6 +68,12 @@ impl Told {
             .count()
     }
 
+    /// Whether a minisock was seen to go over from FIN-WAIT-2 to TIME-WAIT.
+    pub(crate) fn flipped(&self) -> bool {
+        let is_flip = |observation: &Observation| matches!(observation, Observation::Restarted(restarted) if restarted.flipped);
+        self.observations.iter().any(is_flip)
+    }
+
     /// FINs that came again to minisocks in TIME-WAIT, and strays.
     pub(crate) fn absorbed(&self) -> (usize, usize) {
         let count = |wanted| {

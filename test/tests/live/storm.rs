@@ -8,7 +8,12 @@ use std::{
 
 use rustix::net::sockopt;
 use tcp_close::lifecycle::observation::{EndCause, Manner, Then};
-use tcp_close_test::{address::Family, oracle, peer::Conversation, stream};
+use tcp_close_test::{
+    address::Family,
+    oracle::{self, NotDestroyed},
+    peer::Conversation,
+    stream,
+};
 
 use crate::{bench::Bench, many_connections};
 
@@ -131,9 +136,11 @@ impl Storm {
             }
             Ending::Killed => {
                 let last = self.time_wait().kernel();
-                if !oracle::destroy(&self.bench.netns, |socket| socket.local == last) {
+                match oracle::destroy(&self.bench.netns, |socket| socket.local == last) {
+                    Ok(()) => {}
                     // Not on this kernel: it is left alone.
-                    return Ending::Purged;
+                    Err(NotDestroyed::Unsupported) => return Ending::Purged,
+                    Err(NotDestroyed::Gone) => panic!("it was young"),
                 }
             }
             Ending::LingerZero => {
