@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only these steps, in the order given; without any, all but vm, which is not green on every kernel yet.
+    /// Only these steps, in the order given; without any, all.
     steps: Vec<Step>,
 }
 
@@ -41,7 +41,7 @@ enum Step {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let sh = workspace::shell()?;
-    let steps = if options.steps.is_empty() { Step::ROUTINE } else { &options.steps };
+    let steps = if options.steps.is_empty() { Step::value_variants() } else { &options.steps };
     let mut failed = Vec::new();
     for step in steps {
         let name = step.name();
@@ -59,18 +59,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 impl Step {
-    /// What every change has to pass.
-    const ROUTINE: &[Self] = &[
-        Self::Fmt,
-        Self::Clippy,
-        Self::ClippyBpf,
-        Self::Doc,
-        Self::Deny,
-        Self::Bytecode,
-        Self::Unit,
-        Self::Live,
-    ];
-
     /// As it is typed, to run the step again.
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()

@@ -81,6 +81,11 @@ impl Offer {
         }
     }
 
+    /// Whether tcp-close can start, if only this kind may be used.
+    pub(super) fn starts(self, family: Family) -> bool {
+        self.expected(HOOKS[0], family).rung.is_some()
+    }
+
     /// What should become of a hook, if only this kind may be used.
     pub(super) fn expected(self, hook: &str, family: Family) -> Expected {
         if !self.btf {
@@ -179,7 +184,7 @@ fn wrong_end(offer: Offer, call: &Call) -> Option<String> {
     let has = |hook| offer.expected(hook, *family).rung.is_some();
     let (name, expected, most_lines) = match verb {
         Verb::Check => ("check", i32::from(!HOOKS.into_iter().all(has)), 0),
-        Verb::Watch if has("state_change") => ("watch", 0, HOOKS.len()),
+        Verb::Watch if offer.starts(*family) => ("watch", 0, HOOKS.len()),
         Verb::Watch => ("watch", 3, 1),
     };
     if *status == expected && complaints.len() <= most_lines {

@@ -84,12 +84,6 @@ impl Variant {
         }
     }
 
-    /// Whether this kernel lets tcp-close see closes by this family; where it does not, that must be said.
-    pub(super) fn offers_family(&self) -> bool {
-        // arm64 has trampolines (ftrace direct calls) since Linux 6.4.
-        !(self.arch == Arch::Aarch64 && self.kernel == "6.1" && self.family == Family::Fentry)
-    }
-
     /// What a file of this machine is called.
     pub(super) fn file_stem(&self) -> String {
         let word = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
