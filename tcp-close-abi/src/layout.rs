@@ -70,6 +70,10 @@ layout! {
     owned = sock.sk_lock.owned;
     protocol = sock.sk_protocol;
     uid = sock.sk_uid;
+    cgroup = sock.sk_cgrp_data.cgroup, optional;
+    cgroup_or_class = sock.sk_cgrp_data.val, optional;
+    cgroup_node = cgroup.kn, optional;
+    node_id = kernfs_node.id, optional;
     local_port = inet_sock.inet_sport;
     write_seq = tcp_sock.write_seq;
     snd_nxt = tcp_sock.snd_nxt;

@@ -90,6 +90,8 @@ pub mod flag {
     pub const ACTIVE: u32 = 2;
     /// A kernel field could not be read; the fields that depend on it are zero.
     pub const UNREADABLE: u32 = 4;
+    /// The process that connected the socket is known.
+    pub const OPENER: u32 = 8;
 }
 
 /// The first bytes of every record.
@@ -156,10 +158,15 @@ pub struct StateChange {
     pub uid: u32,
     /// Thread group of `current`; the owner's only with [`flag::OWNER`].
     pub pid: u32,
-    /// Explicit padding, always 0.
-    pub reserved: u32,
+    /// Thread group of the process that called `connect()`; 0 without [`flag::OPENER`].
+    pub opener_pid: u32,
     /// Name of `current`, NUL-padded; all 0 without [`flag::OWNER`].
     pub comm: [u8; 16],
+    /// Name of the process that called `connect()`, as it was then; all 0 without [`flag::OPENER`].
+    pub opener_comm: [u8; 16],
+    /// `kernfs_node.id` of the cgroup v2 that the socket was made in, an accepted one its listener; 0 where it is not
+    /// told. Only in the first change of a close is it looked for, as is the opener.
+    pub cgroup: u64,
     /// `tcp_sock.write_seq`: the sequence number the next byte, or the FIN, will take.
     pub write_seq: u32,
     /// `tcp_sock.snd_nxt`: next sequence number to be sent.
@@ -300,7 +307,7 @@ pub struct MinisockSegment {
 const _: () = {
     assert!(size_of::<Header>() == 32);
     assert!(size_of::<Pair>() == 40);
-    assert!(size_of::<StateChange>() == 32 + 40 + 24 + 16 + 24 + 24);
+    assert!(size_of::<StateChange>() == 32 + 40 + 24 + 2 * 16 + 8 + 24 + 24);
     assert!(size_of::<FinRetransmit>() == 40);
     assert!(size_of::<Reset>() == 40);
     assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8 + 16);

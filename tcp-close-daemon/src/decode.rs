@@ -13,8 +13,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use crate::{
     event::{
-        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
-        ResetSent, Segment, SocketError, StateChange, TcpState,
+        Cancel, CancelSite, CgroupId, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair,
+        Process, ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     kernel::tick::Hz,
 };
@@ -185,7 +185,7 @@ fn read<T: FromBytes + KnownLayout + Immutable>(
 
 fn state_change(record: abi::StateChange) -> Result<StateChange, DecodeError> {
     let header = record.header;
-    let by_owner = header.flags & abi::flag::OWNER != 0;
+    let [by_owner, has_opener] = [abi::flag::OWNER, abi::flag::OPENER].map(|flag| header.flags & flag != 0);
     Ok(StateChange {
         pair: pair(&header, &record.pair)?,
         from: state(&header, record.old)?,
@@ -193,6 +193,9 @@ fn state_change(record: abi::StateChange) -> Result<StateChange, DecodeError> {
         error: socket_error(record.error),
         uid: record.uid,
         process: by_owner.then(|| Process { pid: record.pid, comm: Comm::from_bytes(record.comm) }),
+        opener: has_opener
+            .then(|| Process { pid: record.opener_pid, comm: Comm::from_bytes(record.opener_comm) }),
+        cgroup: CgroupId::new(record.cgroup),
         write_seq: record.write_seq,
         snd_nxt: record.snd_nxt,
         snd_una: record.snd_una,

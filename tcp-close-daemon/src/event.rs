@@ -3,7 +3,7 @@
 //! Live records, a recording, a snapshot and a table in a test all become these; nothing downstream knows where
 //! an event came from. Every event carries its own time, so nothing downstream needs a clock.
 
-use std::{fmt, net::SocketAddr, ops, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, num::NonZeroU64, ops, str::FromStr, time::Duration};
 
 /// A moment on the kernel's `CLOCK_MONOTONIC`, in nanoseconds.
 ///
@@ -228,6 +228,9 @@ pub struct Process {
     pub comm: Comm,
 }
 
+/// A cgroup v2, by the number that the kernel gave it (`kernfs_node.id`): the inode number of its directory.
+pub type CgroupId = NonZeroU64;
+
 /// Something seen, and when.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
@@ -283,6 +286,11 @@ pub struct StateChange {
     pub uid: u32,
     /// The process that makes the change; `None` where a segment or a timer does.
     pub process: Option<Process>,
+    /// The process that connected the socket, told with the first change of a close; `None` where it was accepted, or
+    /// connected unseen.
+    pub opener: Option<Process>,
+    /// Where the socket was made, an accepted one its listener; told with the first change of a close.
+    pub cgroup: Option<CgroupId>,
     /// Sequence number the next byte, or our FIN, takes.
     pub write_seq: u32,
     /// Next sequence number to be sent.

@@ -12,6 +12,7 @@ pub mod http;
 pub mod kernel;
 pub mod lifecycle;
 pub mod metrics;
+pub mod owner;
 pub mod pipeline;
 pub mod probe;
 pub mod render;

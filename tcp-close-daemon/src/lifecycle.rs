@@ -4,11 +4,12 @@
 //! no kernel, no metrics: what is not in an event is not known here, and what is not known is `None`.
 //!
 //! Reading order: [`observation`] says what comes out, `close` follows a full socket, `minisock` follows what
-//! replaces it, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that, `roster`
+//! replaces it, `listeners` knows who accepts, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that, `roster`
 //! and `census` tell what is closing now.
 
 pub mod census;
 mod close;
+mod listeners;
 mod minisock;
 pub mod observation;
 mod roster;

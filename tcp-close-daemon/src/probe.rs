@@ -16,7 +16,7 @@ use aya::{
 };
 use hook::{Needs, Tells};
 use object::Object;
-use tcp_close_abi::{Counters, Settings};
+use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
@@ -93,16 +93,17 @@ impl Preflight {
             }
             Err(error) => (Err(error.to_string()), CancelSites::unknown()),
         };
+        let lockdown = Lockdown::running();
         let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
             btf: Btf::from_sys_fs().map_err(|error| error.to_string()),
-            object: Object::new(btf.layout()?),
+            object: Object::new(layout(&btf, lockdown)?),
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
             kprobes: Path::new(KPROBES).exists(),
-            lockdown: Lockdown::running(),
+            lockdown,
             start_has_bucket: btf.tracepoint_arguments("timer_start") == Some(2),
             tells: Tells {
                 reset_reason: has_third_argument("tcp_send_reset"),
@@ -366,6 +367,14 @@ impl Probe {
     pub fn take_diagnostics(&mut self) -> Option<Diagnostics> {
         Diagnostics::take(&mut self.ebpf)
     }
+}
+
+/// Where the kernel keeps its fields, of those that may be read.
+fn layout(btf: &KernelBtf, lockdown: Lockdown) -> Result<Layout, BtfError> {
+    let layout = btf.layout()?;
+    // That word is no typed pointer, and is followed by address: no program that does so would be taken.
+    let hidden = lockdown == Lockdown::Confidentiality;
+    Ok(Layout { cgroup_or_class: if hidden { Layout::ABSENT } else { layout.cgroup_or_class }, ..layout })
 }
 
 fn kernel_settings(

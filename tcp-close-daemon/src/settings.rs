@@ -163,18 +163,19 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Whether a connection of this socket pair and this closer is wanted.
-    pub fn matches(&self, pair: &Pair, closer: Option<&Process>) -> bool {
+    /// Whether a connection of this socket pair and these processes, either of them, is wanted.
+    pub fn matches(&self, pair: &Pair, processes: &[Option<Process>]) -> bool {
         let family = match pair.remote.ip() {
             IpAddr::V4(_) => AddressFamily::V4,
             IpAddr::V6(_) => AddressFamily::V6,
         };
+        let known = || processes.iter().flatten();
         self.family.is_none_or(|wanted| wanted == family)
             && passes(&self.local_ports, &pair.local.port())
             && passes(&self.remote_ports, &pair.remote.port())
-            && (self.pids.is_empty() || closer.is_some_and(|closer| self.pids.contains(&closer.pid)))
+            && (self.pids.is_empty() || known().any(|process| self.pids.contains(&process.pid)))
             && (self.comms.is_empty()
-                || closer.is_some_and(|closer| self.comms.contains(&closer.comm.to_string())))
+                || known().any(|process| self.comms.contains(&process.comm.to_string())))
     }
 }
 
@@ -208,7 +209,7 @@ mod tests {
             |filter| filter.comms = vec!["curl".to_owned()],
         ];
         for change in passing {
-            assert!(with(change).matches(&pair, Some(&curl)));
+            assert!(with(change).matches(&pair, &[None, Some(curl)]));
         }
         let failing: [fn(&mut Filter); 5] = [
             |filter| filter.family = Some(AddressFamily::V6),
@@ -218,8 +219,8 @@ mod tests {
             |filter| filter.comms = vec!["cur".to_owned()],
         ];
         for change in failing {
-            assert!(!with(change).matches(&pair, Some(&curl)));
+            assert!(!with(change).matches(&pair, &[None, Some(curl)]));
         }
-        assert!(!with(|filter| filter.pids = vec![42]).matches(&pair, None));
+        assert!(!with(|filter| filter.pids = vec![42]).matches(&pair, &[None]));
     }
 }

@@ -22,6 +22,7 @@ mod fate;
 mod handler;
 mod kernel;
 mod minisock;
+mod opener;
 mod ring;
 mod socket;
 mod state_change;

@@ -59,16 +59,22 @@ impl<M: Memory> TcpSocket<M> {
         self.fields
     }
 
-    /// The first bytes of a record about this socket.
+    /// What it is known by, as [`Header::socket`] says.
     ///
     /// Asking for the cookie makes the kernel assign it, and a minisock inherits it: that is how the two are
     /// known to be one connection.
+    #[inline(always)]
+    pub(crate) fn identity(&self) -> u64 {
+        self.fields.identity()
+    }
+
+    /// The first bytes of a record about this socket.
     #[inline(always)]
     pub(crate) fn header(&self, kind: RecordKind, flags: u32) -> Header {
         Header {
             // SAFETY: no arguments.
             at: unsafe { bpf_ktime_get_ns() },
-            socket: self.fields.identity(),
+            socket: self.identity(),
             kind: kind as u32,
             netns: self.netns,
             flags,

@@ -5,12 +5,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, PerCpuArray},
 };
-use tcp_close_abi::{Pair, RecordKind, StateChange, flag};
+use tcp_close_abi::{Layout, Pair, RecordKind, StateChange, flag};
 
 use crate::{
     counters,
-    kernel::{LAYOUT, Memory, SETTINGS, Typed, constant, thread},
-    ring,
+    kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, thread},
+    opener, ring,
     socket::TcpSocket,
 };
 
@@ -98,10 +98,30 @@ pub(crate) fn is_owned<M: Memory>(sk: M) -> Result<bool, i32> {
 #[inline(always)]
 pub(crate) fn take<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
     counters::transition(old, new);
-    if is_closing(old, new) || constant(&SETTINGS.record_opening) != 0 {
+    if new == SYN_SENT && by_owner {
+        opener::remember(socket);
+    }
+    // There are few listeners, and each tells who opened what it accepts.
+    if is_closing(old, new) || new == LISTEN || constant(&SETTINGS.record_opening) != 0 {
         record(socket, old, new, by_owner);
     }
+    if new == CLOSE {
+        opener::forget(socket);
+    }
 }
+
+// Numbers of include/net/tcp_states.h, which are user-space ABI.
+const ESTABLISHED: u32 = 1;
+const SYN_SENT: u32 = 2;
+const SYN_RECV: u32 = 3;
+const FIN_WAIT1: u32 = 4;
+const FIN_WAIT2: u32 = 5;
+const CLOSE: u32 = 7;
+const CLOSE_WAIT: u32 = 8;
+const LAST_ACK: u32 = 9;
+const LISTEN: u32 = 10;
+const CLOSING: u32 = 11;
+
 
 /// Whether the change belongs to the end of a connection: it enters a closing state, or leaves one or
 /// `ESTABLISHED` for `CLOSE`. Failed attempts and listeners (`SYN_SENT`, `SYN_RECV`, `LISTEN` to `CLOSE`) are only counted.
@@ -115,12 +135,10 @@ const fn is_closing(old: u32, new: u32) -> bool {
         }
         set
     }
-    // Numbers of include/net/tcp_states.h, which are user-space ABI: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5,
-    // CLOSE 7, CLOSE_WAIT 8, LAST_ACK 9, CLOSING 11.
-    const ENTERED: u32 = set(&[4, 5, 8, 9, 11]);
-    const LEFT_FOR_CLOSE: u32 = set(&[1, 4, 5, 8, 9, 11]);
+    const ENTERED: u32 = set(&[FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT, LAST_ACK, CLOSING]);
+    const LEFT_FOR_CLOSE: u32 = ENTERED | set(&[ESTABLISHED]);
     let entered = 1 << (new & 31);
-    entered & ENTERED != 0 || (new == 7 && (1 << (old & 31)) & LEFT_FOR_CLOSE != 0)
+    entered & ENTERED != 0 || (new == CLOSE && (1 << (old & 31)) & LEFT_FOR_CLOSE != 0)
 }
 
 #[inline(always)]
@@ -134,8 +152,10 @@ fn record<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) 
             error: 0,
             uid: 0,
             pid: if by_owner { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 },
-            reserved: 0,
+            opener_pid: 0,
             comm: if by_owner { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
+            opener_comm: [0; 16],
+            cgroup: 0,
             write_seq: 0,
             snd_nxt: 0,
             snd_una: 0,
@@ -146,6 +166,13 @@ fn record<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) 
             bytes_retrans: 0,
             bytes_received: 0,
         });
+        if matches!(old, ESTABLISHED | SYN_RECV)
+            && let Some(opener) = opener::of(socket)
+        {
+            record.header.flags |= flag::OPENER;
+            record.opener_pid = opener.pid;
+            record.opener_comm = opener.comm;
+        }
         if fill(socket, record).is_err() {
             record.header.flags |= flag::UNREADABLE;
             counters::unreadable();
@@ -157,6 +184,9 @@ fn record<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) 
 fn fill<M: Memory>(socket: &TcpSocket<M>, record: &mut StateChange) -> Result<(), i32> {
     let fields = socket.fields();
     record.pair = socket.pair()?;
+    if matches!(record.old, ESTABLISHED | SYN_RECV) {
+        record.cgroup = cgroup(fields)?;
+    }
     record.error = fields.get(&LAYOUT.error)?;
     record.uid = fields.get(&LAYOUT.uid)?;
     record.write_seq = fields.get(&LAYOUT.write_seq)?;
@@ -169,4 +199,27 @@ fn fill<M: Memory>(socket: &TcpSocket<M>, record: &mut StateChange) -> Result<()
     record.bytes_retrans = fields.get(&LAYOUT.bytes_retrans)?;
     record.bytes_received = fields.get(&LAYOUT.bytes_received)?;
     Ok(())
+}
+
+/// Id of the cgroup v2 that the socket was made in; 0 where the kernel does not keep one.
+///
+/// `sock_cgroup_ptr` (include/linux/cgroup.h). Before Linux 5.15 a word that is no pointer, by its lower bits, is kept for
+/// cgroup v1 in its place.
+#[inline(always)]
+fn cgroup<M: Memory>(sk: M) -> Result<u64, i32> {
+    if constant(&LAYOUT.cgroup) != Layout::ABSENT {
+        return cgroup_id(sk.follow(&LAYOUT.cgroup)?);
+    }
+    if constant(&LAYOUT.cgroup_or_class) != Layout::ABSENT {
+        let word: u64 = sk.get(&LAYOUT.cgroup_or_class)?;
+        if word != 0 && word & 3 == 0 {
+            return cgroup_id(Untyped::new(word as *const u8));
+        }
+    }
+    Ok(0)
+}
+
+#[inline(always)]
+fn cgroup_id<M: Memory>(cgroup: M) -> Result<u64, i32> {
+    cgroup.follow(&LAYOUT.cgroup_node)?.get(&LAYOUT.node_id)
 }

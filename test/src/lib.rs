@@ -16,6 +16,7 @@
 pub mod address;
 mod alarm;
 mod breakage;
+pub mod cgroup;
 pub mod clock;
 pub mod journal;
 mod netlink;

@@ -44,6 +44,8 @@ mod not_closes;
 mod observer;
 #[path = "live/orderly.rs"]
 mod orderly;
+#[path = "live/owner.rs"]
+mod owner;
 #[path = "live/program.rs"]
 mod program;
 #[path = "live/snapshot.rs"]

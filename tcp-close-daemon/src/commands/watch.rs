@@ -14,6 +14,7 @@ use crate::{
     cli::Output,
     clock::{self, Anchor},
     lifecycle::Observation,
+    owner::Homes,
     pipeline::{Pipeline, Turn},
     probe::Hook,
     render::{Json, Table},
@@ -77,6 +78,7 @@ struct Lines {
     settings: WatchSettings,
     table: Table,
     json: Json,
+    homes: Homes,
     out: BufWriter<StdoutLock<'static>>,
     left: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl Lines {
         Self {
             table: Table::new(settings.wide, TimeZone::system()),
             json,
+            homes: Homes::of_this_host(),
             out: BufWriter::new(io::stdout().lock()),
             left: settings.count,
             settings,
@@ -132,13 +135,13 @@ impl Lines {
             (Observation::Transition(transition), Some(states)) => {
                 let touched = [transition.from, transition.to];
                 (states.is_empty() || states.iter().any(|state| touched.contains(state)))
-                    && filter.matches(&transition.pair, transition.process.as_ref())
+                    && filter.matches(&transition.pair, &[transition.process])
             }
             (Observation::Closed(closed), None) => {
-                filter.matches(&closed.story.pair, closed.story.closer.as_ref())
+                filter.matches(&closed.story.pair, &closed.story.processes())
             }
             (Observation::MinisockEnded(ended), None) => {
-                filter.matches(&ended.pair, ended.story.as_ref().and_then(|story| story.closer.as_ref()))
+                filter.matches(&ended.pair, &ended.story.map_or([None; 2], |story| story.processes()))
             }
             _ => false,
         }
@@ -146,9 +149,11 @@ impl Lines {
 
     /// Writes the line of an observation, if it has one.
     fn line(&mut self, observation: &Observation, anchor: &Anchor) -> io::Result<bool> {
+        let cgroup = observation.story().and_then(|story| story.cgroup);
+        let home = cgroup.and_then(|cgroup| self.homes.get(cgroup, clock::monotonic_now));
         let line = match self.settings.output {
-            Output::Table => self.table.line(observation, anchor),
-            Output::Json => self.json.line(observation, anchor),
+            Output::Table => self.table.line(observation, home.as_deref(), anchor),
+            Output::Json => self.json.line(observation, home.as_deref(), anchor),
         };
         match line {
             Some(line) => writeln!(self.out, "{line}").map(|()| true),

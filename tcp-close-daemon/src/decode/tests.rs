@@ -22,15 +22,17 @@ fn header(kind: abi::RecordKind, flags: u32) -> abi::Header {
 
 fn state_change_record() -> abi::StateChange {
     abi::StateChange {
-        header: header(abi::RecordKind::StateChange, abi::flag::OWNER),
+        header: header(abi::RecordKind::StateChange, abi::flag::OWNER | abi::flag::OPENER),
         pair: INET,
         old: 1,
         new: 4,
         error: 0,
         uid: 1000,
         pid: 42,
-        reserved: 0,
+        opener_pid: 41,
         comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
+        opener_comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        cgroup: 1234,
         write_seq: 1,
         snd_nxt: 2,
         snd_una: 3,
@@ -169,6 +171,8 @@ fn state_change_in_full() {
         error: SocketError::None,
         uid: 1000,
         process: Some(Process { pid: 42, comm: Comm::from_bytes(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0") }),
+        opener: Some(Process { pid: 41, comm: Comm::from_bytes(*b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0") }),
+        cgroup: CgroupId::new(1234),
         write_seq: 1,
         snd_nxt: 2,
         snd_una: 3,
@@ -185,7 +189,14 @@ fn state_change_in_full() {
 fn process_at_hand_is_the_owner_only_if_flagged() {
     let mut record = state_change_record();
     record.header.flags = 0;
-    assert_eq!(change_of(&record).process, None);
+    let change = change_of(&record);
+    assert_eq!((change.process, change.opener), (None, None));
+}
+
+#[test]
+fn a_cgroup_that_is_not_told_is_unknown() {
+    let record = abi::StateChange { cgroup: 0, ..state_change_record() };
+    assert_eq!(change_of(&record).cgroup, None);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! One full socket on its way from its first closing state to CLOSE.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    event::{ConnectionId, Monotonic, Pair, Process, ResetSent, SocketError, StateChange, TcpState},
+    event::{
+        CgroupId, ConnectionId, Monotonic, Pair, Process, ResetSent, SocketError, StateChange, TcpState,
+    },
     lifecycle::observation::{Bytes, Closed, Fin, Manner, ResetSeen, Role, States, Story, Then},
 };
 
@@ -16,7 +18,9 @@ pub(super) struct Close {
     state: TcpState,
     entered: Option<Monotonic>,
     states: States,
+    opener: Option<Process>,
     closer: Option<Process>,
+    cgroup: Option<CgroupId>,
     uid: u32,
     fin: Fin,
     bytes: Bytes,
@@ -59,7 +63,9 @@ impl Close {
             state: change.from,
             entered: None,
             states: States::default(),
+            opener: change.opener,
             closer: None,
+            cgroup: change.cgroup,
             uid: change.uid,
             fin: Fin::default(),
             bytes: Bytes::default(),
@@ -118,6 +124,15 @@ impl Close {
     /// When it entered the state it is in now, if that was seen.
     pub(super) const fn entered(&self) -> Option<Monotonic> {
         self.entered
+    }
+
+    /// If nobody was seen to connect it, it may have been accepted: `opener` tells who listens at its local address, given
+    /// who closes it.
+    pub(super) fn accepted_by(
+        &mut self,
+        opener: impl FnOnce(SocketAddr, Option<Process>) -> Option<Process>,
+    ) {
+        self.opener = self.opener.or_else(|| opener(self.pair.local, self.closer));
     }
 
     /// Our FIN was sent again.
@@ -211,7 +226,9 @@ impl Close {
             role: self.role,
             manner,
             segments: self.segments.filter(|_| orderly),
+            opener: self.opener,
             closer: self.closer,
+            cgroup: self.cgroup,
             uid: Some(self.uid),
             states: self.states,
             fin: self.fin,

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::event::{ConnectionId, Monotonic, Pair, Process, TcpState};
+use crate::event::{CgroupId, ConnectionId, Monotonic, Pair, Process, TcpState};
 
 /// Something that happened to a connection, or became known about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,17 @@ pub enum Observation {
     Absorbed(Absorbed),
     /// A minisock's life is over.
     MinisockEnded(MinisockEnded),
+}
+
+impl Observation {
+    /// What is known of the full socket whose life, or whose minisock's, is over.
+    pub const fn story(&self) -> Option<&Story> {
+        match self {
+            Self::Closed(closed) => Some(&closed.story),
+            Self::MinisockEnded(ended) => ended.story.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 /// A full socket changed its state.
@@ -63,8 +74,12 @@ pub struct Story {
     pub manner: Option<Manner>,
     /// Segments of the close, 3 or 4; `None` where it is not known or has no meaning.
     pub segments: Option<u8>,
+    /// The process that called `connect()`, or `listen()` for a connection that was accepted.
+    pub opener: Option<Process>,
     /// The process that sent our FIN, or aborted.
     pub closer: Option<Process>,
+    /// Where the socket was made, an accepted one its listener.
+    pub cgroup: Option<CgroupId>,
     /// User of the socket.
     pub uid: Option<u32>,
     /// Closing states of the full socket, in order.
@@ -90,6 +105,13 @@ pub enum Role {
     Simultaneous,
     /// Nobody: it was aborted before any FIN.
     None,
+}
+
+impl Story {
+    /// The processes that closed and opened it, as far as they are known.
+    pub const fn processes(&self) -> [Option<Process>; 2] {
+        [self.closer, self.opener]
+    }
 }
 
 impl Role {

@@ -9,6 +9,7 @@ use crate::{
     lifecycle::{
         census::{Census, Look},
         close::Close,
+        listeners::Listeners,
         minisock::{Minisock, Wait},
         observation::{Observation, Transition},
         roster::Roster,
@@ -107,6 +108,7 @@ pub struct Tracker {
     /// Minisocks that replace a socket nobody followed, by namespace and socket pair: when each began, and where.
     /// The entry of the socket into CLOSE, its first event and its last, comes next.
     unclaimed: LruCache<(u32, Pair), (Monotonic, u64)>,
+    listeners: Listeners,
     /// Resets of sockets that are not followed yet.
     early_resets: LruCache<ConnectionId, (Monotonic, EarlyReset)>,
     /// The end of the last interval in which events were lost.
@@ -130,6 +132,7 @@ impl Tracker {
             settling: VecDeque::new(),
             cancelled: VecDeque::new(),
             unclaimed: LruCache::new(EARLY),
+            listeners: Listeners::new(),
             early_resets: LruCache::new(EARLY),
             gap_until: None,
             next_sweep: Monotonic::default(),
@@ -240,6 +243,9 @@ impl Tracker {
     fn state_change(&mut self, event: &Event, change: &StateChange, out: &mut Vec<Observation>) {
         let Event { at, id, .. } = *event;
         self.begin_new_life(id, change, out);
+        if let (TcpState::Listen, Some(process)) = (change.to, change.process) {
+            self.listeners.began(id.netns, change.pair.local, process);
+        }
         let followed = self.sockets.peek(&id);
         let state_before = followed.map(Close::state);
         out.push(Observation::Transition(Transition {
@@ -348,9 +354,10 @@ impl Tracker {
         if self.sockets.peek(&id).and_then(Close::ended) != Some(at) {
             return;
         }
-        let Some(close) = self.sockets.pop(&id) else {
+        let Some(mut close) = self.sockets.pop(&id) else {
             return;
         };
+        close.accepted_by(|local, closer| self.listeners.opener(id.netns, local, closer));
         if close.reset_was_not_received() {
             out.push(Observation::ResetNotReceived);
         }
@@ -370,6 +377,7 @@ impl Tracker {
         self.count_state(close.closing_state(), None);
         self.roster.socket(id, None);
         self.stats.unmatched += 1;
+        close.accepted_by(|local, closer| self.listeners.opener(id.netns, local, closer));
         close.mark_gap();
         if let Some(minisock) = self.minisock_of(id, &close) {
             minisock.hand_over(&close.story());

@@ -114,7 +114,7 @@ const STATE_CHANGE: &[Step] = &[
     Step {
         lost: |_| {
             Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close",
+                "LISTEN > SYN_RECV and CLOSE > LISTEN, which do not pass through tcp_set_state and belong to no close; who opened what is accepted",
             )
         },
         ..Step::new(
@@ -129,7 +129,7 @@ const STATE_CHANGE: &[Step] = &[
     Step {
         lost: |_| {
             Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN; socket cookies; changes while another kprobe runs on that CPU, uncounted",
+                "LISTEN > SYN_RECV and CLOSE > LISTEN; who opened what is accepted; socket cookies; changes while another kprobe runs on that CPU, uncounted",
             )
         },
         needs: Needs::AddressIdentity,

@@ -14,6 +14,7 @@ use crate::{
             TimeWait, Transition,
         },
     },
+    owner::Home,
 };
 
 /// Renders observations as lines of JSON.
@@ -41,12 +42,13 @@ struct Address {
     port: u16,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Owner {
     opener: Option<Actor>,
     closer: Option<Actor>,
     unit: Option<String>,
     container: Option<String>,
+    pod: Option<String>,
     uid: Option<u32>,
 }
 
@@ -168,13 +170,15 @@ impl Json {
         Self { reset_reasons, sees_fin_retransmits }
     }
 
-    /// The line of an observation; `None` for one that has none.
-    pub fn line(&self, observation: &Observation, anchor: &Anchor) -> Option<String> {
+    /// The line of an observation, made in this home; `None` for one that has none.
+    pub fn line(&self, observation: &Observation, home: Option<&Home>, anchor: &Anchor) -> Option<String> {
         let line = match observation {
-            Observation::Closed(closed) => serde_json::to_string(&self.closed(closed, anchor)),
+            Observation::Closed(closed) => serde_json::to_string(&self.closed(closed, home, anchor)),
             Observation::MinisockEnded(ended) => match ended.time_wait {
-                Some(time_wait) => serde_json::to_string(&self.time_wait_ended(ended, &time_wait, anchor)),
-                None => serde_json::to_string(&self.fin_wait2_ended(ended, anchor)),
+                Some(time_wait) => {
+                    serde_json::to_string(&self.time_wait_ended(ended, &time_wait, home, anchor))
+                }
+                None => serde_json::to_string(&self.fin_wait2_ended(ended, home, anchor)),
             },
             Observation::Transition(transition) => {
                 serde_json::to_string(&transition_line(transition, anchor))
@@ -185,9 +189,9 @@ impl Json {
         line.ok()
     }
 
-    fn closed(&self, closed: &Closed, anchor: &Anchor) -> ClosedLine {
+    fn closed(&self, closed: &Closed, home: Option<&Home>, anchor: &Anchor) -> ClosedLine {
         let story = &closed.story;
-        let mut line = self.story(story);
+        let mut line = self.story(story, home);
         // Where the peer's FIN has yet to come, it may never.
         line.segments = line.segments.filter(|_| closed.then != Some(Then::FinWait2));
         ClosedLine {
@@ -202,9 +206,10 @@ impl Json {
         &self,
         ended: &MinisockEnded,
         time_wait: &TimeWait,
+        home: Option<&Home>,
         anchor: &Anchor,
     ) -> TimeWaitEndedLine {
-        let mut story = self.minisock_story(ended);
+        let mut story = self.minisock_story(ended, home);
         story.states.push(State { state: "time_wait", seconds: Some(time_wait.dwell.as_secs_f64()) });
         TimeWaitEndedLine {
             head: head("time_wait_ended", ended.at, ended.id, &ended.pair, anchor),
@@ -230,10 +235,15 @@ impl Json {
         }
     }
 
-    fn fin_wait2_ended(&self, ended: &MinisockEnded, anchor: &Anchor) -> FinWait2EndedLine {
+    fn fin_wait2_ended(
+        &self,
+        ended: &MinisockEnded,
+        home: Option<&Home>,
+        anchor: &Anchor,
+    ) -> FinWait2EndedLine {
         FinWait2EndedLine {
             head: head("fin_wait2_ended", ended.at, ended.id, &ended.pair, anchor),
-            story: self.minisock_story(ended),
+            story: self.minisock_story(ended, home),
             cause: ended.cause.label(),
             by: ended.by.as_ref().map(actor),
             minisock_seconds: ended.minisock.map(|minisock| minisock.as_secs_f64()),
@@ -242,21 +252,21 @@ impl Json {
     }
 
     /// The story of the full socket, with what its minisock came to know.
-    fn minisock_story(&self, ended: &MinisockEnded) -> StoryLine {
+    fn minisock_story(&self, ended: &MinisockEnded, home: Option<&Home>) -> StoryLine {
         let mut line = match &ended.story {
-            Some(story) => self.story(story),
+            Some(story) => self.story(story, home),
             None => unknown_story(),
         };
         line.fin.peer_seq = line.fin.peer_seq.or(ended.peer_fin);
         line
     }
 
-    fn story(&self, story: &Story) -> StoryLine {
+    fn story(&self, story: &Story, home: Option<&Home>) -> StoryLine {
         StoryLine {
             role: Some(story.role.label()),
             manner: story.manner.map(Manner::label),
             segments: story.segments,
-            owner: owner(story.closer.as_ref(), story.uid),
+            owner: owner(story, home),
             states: states(&story.states),
             fin: fin(&story.fin, self.sees_fin_retransmits),
             bytes: bytes(&story.bytes),
@@ -275,7 +285,11 @@ impl Json {
 fn transition_line(transition: &Transition, anchor: &Anchor) -> TransitionLine {
     TransitionLine {
         head: head("transition", transition.at, transition.id, &transition.pair, anchor),
-        owner: owner(transition.process.as_ref(), Some(transition.uid)),
+        owner: Owner {
+            closer: transition.process.as_ref().map(actor),
+            uid: Some(transition.uid),
+            ..Owner::default()
+        },
         from: transition.from.label(),
         to: transition.to.label(),
         seconds: transition.dwell.map(|dwell| dwell.as_secs_f64()),
@@ -299,8 +313,16 @@ fn address(address: SocketAddr) -> Address {
     Address { addr: address.ip().to_string(), port: address.port() }
 }
 
-fn owner(closer: Option<&Process>, uid: Option<u32>) -> Owner {
-    Owner { opener: None, closer: closer.map(actor), unit: None, container: None, uid }
+fn owner(story: &Story, home: Option<&Home>) -> Owner {
+    let Home { unit, container, pod } = home.cloned().unwrap_or_default();
+    Owner {
+        opener: story.opener.as_ref().map(actor),
+        closer: story.closer.as_ref().map(actor),
+        unit,
+        container,
+        pod,
+        uid: story.uid,
+    }
 }
 
 fn actor(process: &Process) -> Actor {
@@ -342,7 +364,7 @@ fn unknown_story() -> StoryLine {
         role: None,
         manner: None,
         segments: None,
-        owner: owner(None, None),
+        owner: Owner::default(),
         states: Vec::new(),
         fin: FinLine {
             seq: None,

@@ -12,6 +12,7 @@ use crate::{
         Observation,
         observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
     },
+    owner::Home,
 };
 
 /// Width of `255.255.255.255:65535`.
@@ -58,17 +59,17 @@ impl Table {
     }
 
     /// The line of an observation; `None` for one that has none.
-    pub fn line(&self, observation: &Observation, anchor: &Anchor) -> Option<String> {
+    pub fn line(&self, observation: &Observation, home: Option<&Home>, anchor: &Anchor) -> Option<String> {
         match observation {
-            Observation::Closed(closed) => Some(self.closed(closed, anchor)),
-            Observation::MinisockEnded(ended) => Some(self.minisock_ended(ended, anchor)),
+            Observation::Closed(closed) => Some(self.closed(closed, home, anchor)),
+            Observation::MinisockEnded(ended) => Some(self.minisock_ended(ended, home, anchor)),
             Observation::Transition(transition) => Some(self.transition(transition, anchor)),
             _ => None,
         }
     }
 
-    fn closed(&self, closed: &Closed, anchor: &Anchor) -> String {
-        let Story { role, manner, closer, pair, states, .. } = &closed.story;
+    fn closed(&self, closed: &Closed, home: Option<&Home>, anchor: &Anchor) -> String {
+        let Story { role, manner, pair, states, .. } = &closed.story;
         let [fin1, fin2, close_wait, last_ack] = dwells(states);
         let end = match closed.then {
             Some(Then::Closed) => "closed",
@@ -81,7 +82,7 @@ impl Table {
             &self.time(closed.at, anchor),
             "closed",
             role_word(role.label()),
-            &owner(closer.as_ref()),
+            &owner(Some(&closed.story), home),
             &self.address(pair.local),
             &self.address(pair.remote),
             manner.map_or("unknown", manner_word),
@@ -94,7 +95,7 @@ impl Table {
         ])
     }
 
-    fn minisock_ended(&self, ended: &MinisockEnded, anchor: &Anchor) -> String {
+    fn minisock_ended(&self, ended: &MinisockEnded, home: Option<&Home>, anchor: &Anchor) -> String {
         let story = ended.story.as_ref();
         let [fin1, ..] = dwells(&story.map(|story| story.states).unwrap_or_default());
         let fin2 = ended.fin_wait2.map_or_else(|| NOTHING.to_owned(), |dwell| Measure(dwell).to_string());
@@ -109,7 +110,7 @@ impl Table {
             &self.time(ended.at, anchor),
             if ended.time_wait.is_some() { "tw-ended" } else { "fw2-ended" },
             story.map_or("unknown", |story| role_word(story.role.label())),
-            &owner(story.and_then(|story| story.closer.as_ref())),
+            &owner(story, home),
             &self.address(ended.pair.local),
             &self.address(ended.pair.remote),
             NOTHING,
@@ -125,7 +126,7 @@ impl Table {
     fn transition(&self, transition: &Transition, anchor: &Anchor) -> String {
         self.transitions_row([
             &self.time(transition.at, anchor),
-            &owner(transition.process.as_ref()),
+            &transition.process.map_or_else(|| NOTHING.to_owned(), process),
             &self.address(transition.pair.local),
             &self.address(transition.pair.remote),
             &kernel_name(transition.from),
@@ -188,16 +189,20 @@ const fn manner_word(manner: Manner) -> &'static str {
     }
 }
 
-/// `comm/pid`, as `ss -p` names a process; unknown in softirq and for what closed before we looked.
-fn owner(process: Option<&Process>) -> String {
-    process.map_or_else(
-        || NOTHING.to_owned(),
-        |process| {
-            let pid = format!("/{}", process.pid);
-            let room = OWNER_WIDTH.saturating_sub(pid.len());
-            format!("{}{pid}", without_end(&process.comm.to_string(), room))
-        },
-    )
+/// Who closed, else who opened; where no process is known, whose service or container it is.
+fn owner(story: Option<&Story>, home: Option<&Home>) -> String {
+    let known = story.and_then(|story| story.closer.or(story.opener));
+    let or_home = || {
+        home.and_then(Home::name).map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH))
+    };
+    known.map_or_else(or_home, process)
+}
+
+/// `comm/pid`, as `ss -p` names a process.
+fn process(process: Process) -> String {
+    let pid = format!("/{}", process.pid);
+    let room = OWNER_WIDTH.saturating_sub(pid.len());
+    format!("{}{pid}", without_end(&process.comm.to_string(), room))
 }
 
 /// `text` in at most `room` characters, with a sign where something was cut off.

@@ -40,6 +40,8 @@ fn tracker(sees: Sees, changes: &[(u64, u64, TcpState, TcpState)]) -> Tracker {
             error: SocketError::None,
             uid: 0,
             process: None,
+            opener: None,
+            cgroup: None,
             write_seq: 0,
             snd_nxt: 0,
             snd_una: 0,

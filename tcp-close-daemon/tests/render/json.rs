@@ -2,13 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tcp_close::{
     event::{ConnectionId, Pair, TcpState},
     lifecycle::{
         Observation,
         observation::{Absorbed, EndCause, MinisockEnded, ResetSeen, Story, Then, TimeWait, Transition},
     },
+    owner::Home,
     render::Json,
 };
 
@@ -43,7 +44,7 @@ const TIME_WAIT: [&str; 15] = [
 /// The one line of an observation, which must be one object on one line.
 fn line(observation: &Observation) -> Value {
     let json = Json::new(BTreeMap::from([(2, "tcp_abort_on_close".to_owned())]), true);
-    let line = json.line(observation, &anchor()).expect("it has a line");
+    let line = json.line(observation, None, &anchor()).expect("it has a line");
     assert!(!line.chars().any(char::is_control), "{line:?}");
     serde_json::from_str(&line).expect("a line is an object")
 }
@@ -62,7 +63,7 @@ fn assert_parts(value: &Value) {
     for end in ["local", "remote"] {
         assert_keys(&value[end], &[&["addr", "port"]]);
     }
-    assert_keys(&value["owner"], &[&["opener", "closer", "unit", "container", "uid"]]);
+    assert_keys(&value["owner"], &[&["opener", "closer", "unit", "container", "pod", "uid"]]);
     let of_owner = value["owner"].as_object().expect("an object").values();
     for part in of_owner.chain([&value["by"], &value["time_wait"]["by"]]).filter(|part| part.is_object()) {
         assert_keys(part, &[&["pid", "comm"]]);
@@ -196,7 +197,7 @@ fn what_did_not_come_is_not_null() {
         (&0.into(), &0.into())
     );
     assert_eq!(value["time_wait"]["witness"], "exact");
-    assert_eq!(value["fin"]["retransmitted_after"], serde_json::json!([]));
+    assert_eq!(value["fin"]["retransmitted_after"], json!([]));
 }
 
 #[test]
@@ -206,7 +207,7 @@ fn what_a_time_wait_absorbed_is_told() {
     let ended = MinisockEnded { time_wait: Some(time_wait), ..minisock() };
     let value = &line(&Observation::MinisockEnded(ended))["time_wait"];
     assert_eq!((&value["final_ack_lost"], &value["stray_segments"]), (&3.into(), &2.into()));
-    assert_eq!(value["needed_seconds"], serde_json::json!(37.4));
+    assert_eq!(value["needed_seconds"], json!(37.4));
 }
 
 /// Who took the socket pair, or killed it.
@@ -214,7 +215,7 @@ fn what_a_time_wait_absorbed_is_told() {
 fn the_process_behind_an_end_is_told() {
     let by = Some(process(43, b"wget"));
     let reused = MinisockEnded { cause: EndCause::Reused, by, ..minisock() };
-    let expected = serde_json::json!({"pid": 43, "comm": "wget"});
+    let expected = json!({"pid": 43, "comm": "wget"});
     assert_eq!(line(&Observation::MinisockEnded(reused))["time_wait"]["by"], expected);
     let killed = MinisockEnded { cause: EndCause::Killed, by, time_wait: None, ..minisock() };
     assert_eq!(line(&Observation::MinisockEnded(killed))["by"], expected);
@@ -224,7 +225,7 @@ fn the_process_behind_an_end_is_told() {
 fn the_schedule_of_a_fin_is_told() {
     let value = line(&closed(retransmitted(&[200, 600, 1400]), None));
     assert_eq!(value["fin"]["retransmits"], 3);
-    assert_eq!(value["fin"]["retransmitted_after"], serde_json::json!([0.2, 0.6, 1.4]));
+    assert_eq!(value["fin"]["retransmitted_after"], json!([0.2, 0.6, 1.4]));
 }
 
 #[test]
@@ -234,16 +235,16 @@ fn values_are_what_they_are() {
     assert_eq!(value["monotonic_ns"], 1_000_000_000_u64);
     assert_eq!((&value["family"], &value["netns"]), (&"ipv4".into(), &4_026_531_840_u64.into()));
     assert_eq!((&value["local"]["addr"], &value["local"]["port"]), (&"10.0.0.1".into(), &51234.into()));
-    assert_eq!(value["owner"]["closer"], serde_json::json!({"pid": 4242, "comm": "curl"}));
+    assert_eq!(value["owner"]["closer"], json!({"pid": 4242, "comm": "curl"}));
     assert_eq!(
         value["states"],
-        serde_json::json!([{"state": "fin_wait1", "seconds": 0.00021}, {"state": "fin_wait2", "seconds": null}])
+        json!([{"state": "fin_wait1", "seconds": 0.00021}, {"state": "fin_wait2", "seconds": null}])
     );
     assert_eq!(value["then"], "fin_wait2");
 
     assert_eq!(
         line(&closed(reset(Some(2)), Some(Then::Closed)))["reset"],
-        serde_json::json!({"direction": "sent", "reason": "tcp_abort_on_close"})
+        json!({"direction": "sent", "reason": "tcp_abort_on_close"})
     );
     assert!(line(&closed(reset(Some(999)), Some(Then::Closed)))["reset"]["reason"].is_null());
 
@@ -263,7 +264,7 @@ fn the_end_of_a_minisock_tells_every_state() {
         let ended = MinisockEnded { began_in: Some(TcpState::FinWait2), time_wait, ..minisock() };
         let value = line(&Observation::MinisockEnded(ended));
         let states = value["states"].as_array().expect("an array");
-        assert_eq!(states.get(1), Some(&serde_json::json!({"state": "fin_wait2", "seconds": 0.0482})));
+        assert_eq!(states.get(1), Some(&json!({"state": "fin_wait2", "seconds": 0.0482})));
         assert_eq!(states.len(), if time_wait.is_some() { 3 } else { 2 });
     }
 }
@@ -302,15 +303,34 @@ fn what_has_no_line_has_none() {
         Observation::Absorbed(Absorbed::FinAgain),
         Observation::Absorbed(Absorbed::Stray),
     ] {
-        assert_eq!(json.line(&observation, &anchor()), None);
+        assert_eq!(json.line(&observation, None, &anchor()), None);
     }
+}
+
+#[test]
+fn the_owner_is_who_opened_who_closed_and_where_they_live() {
+    let home =
+        Home::of_path("/kubepods.slice/kubepods-pod8dbc5577_d0e2_4706_8787_57d52c03ddf2.slice/crio-a.scope");
+    let json = Json::new(BTreeMap::new(), true);
+    let shell = Story { opener: Some(process(7, b"sh")), ..story() };
+    let line = json.line(&closed(shell, None), Some(&home), &anchor()).expect("a line");
+    let value: Value = serde_json::from_str(&line).expect("JSON");
+    let expected = json!({
+        "opener": {"pid": 7, "comm": "sh"},
+        "closer": {"pid": 4242, "comm": "curl"},
+        "unit": "crio-a.scope",
+        "container": null,
+        "pod": "8dbc5577-d0e2-4706-8787-57d52c03ddf2",
+        "uid": 1000,
+    });
+    assert_eq!(value["owner"], expected);
 }
 
 /// Where the hook is missing nobody has counted.
 #[test]
 fn retransmissions_that_are_not_seen_are_unknown() {
     let json = Json::new(BTreeMap::new(), false);
-    let line = json.line(&closed(story(), None), &anchor()).expect("a line");
+    let line = json.line(&closed(story(), None), None, &anchor()).expect("a line");
     let value: Value = serde_json::from_str(&line).expect("JSON");
     for key in ["retransmits", "retransmitted_after"] {
         assert_eq!(value["fin"][key], Value::Null, "{key}");

@@ -13,6 +13,7 @@ use tcp_close::{
             Absorbed, EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict,
         },
     },
+    owner::Home,
     render::Table,
 };
 
@@ -28,7 +29,7 @@ fn check(wide: bool, observations: &[Observation], expected: &Expect) {
     let table = Table::new(wide, TimeZone::UTC);
     let lines: Vec<String> = [table.header()]
         .into_iter()
-        .chain(observations.iter().filter_map(|observation| table.line(observation, &anchor())))
+        .chain(observations.iter().filter_map(|observation| table.line(observation, None, &anchor())))
         .collect();
     expected.assert_eq(&(lines.join("\n") + "\n"));
 }
@@ -221,7 +222,7 @@ fn transitions() {
     ];
     let lines: Vec<String> = [table.transitions_header()]
         .into_iter()
-        .chain(rows.iter().filter_map(|row| table.line(&Observation::Transition(*row), &anchor())))
+        .chain(rows.iter().filter_map(|row| table.line(&Observation::Transition(*row), None, &anchor())))
         .collect();
     expect![[r#"
         TIME         OWNER                LOCAL                 REMOTE                OLDSTATE       NEWSTATE    DWELL
@@ -242,14 +243,32 @@ fn what_has_no_line_has_none() {
         Observation::Absorbed(Absorbed::FinAgain),
         Observation::Absorbed(Absorbed::Stray),
     ] {
-        assert_eq!(table.line(&observation, &anchor()), None);
+        assert_eq!(table.line(&observation, None, &anchor()), None);
     }
+}
+
+/// Who closed comes first, then who opened, then where they live.
+#[test]
+fn the_owner_is_the_closest_that_is_known() {
+    let home = Home::of_path("/system.slice/some-service-with-a-long-name.service");
+    let table = Table::new(false, TimeZone::UTC);
+    let owner = |story, home: Option<&Home>| {
+        let line = table.line(&closed(story, None), home, &anchor()).expect("a close has a line");
+        line.split_ascii_whitespace().nth(3).expect("a column").to_owned()
+    };
+    let opened = Story { opener: Some(process(7, b"sh")), closer: None, ..story() };
+    let nobody = Story { opener: None, ..opened };
+    assert_eq!(owner(Story { closer: Some(process(8, b"bash")), ..opened }, Some(&home)), "bash/8");
+    assert_eq!(owner(opened, Some(&home)), "sh/7");
+    assert_eq!(owner(nobody, Some(&home)), "some-service-with-a…");
+    assert_eq!(owner(nobody, None), "-");
 }
 
 #[test]
 fn times_are_of_the_zone() {
     let zone = TimeZone::fixed(jiff::tz::offset(-3));
-    let line = Table::new(false, zone).line(&closed(story(), None), &anchor()).expect("a close has a line");
+    let line =
+        Table::new(false, zone).line(&closed(story(), None), None, &anchor()).expect("a close has a line");
     assert!(line.starts_with("04:00:01.000 closed"), "{line}");
     assert_eq!(at(1000).as_nanos(), 1_000_000_000);
 }

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tcp_close::{
-    event::{Comm, ConnectionId, Monotonic, Pair, Process, TcpState},
+    event::{CgroupId, Comm, ConnectionId, Monotonic, Pair, Process, TcpState},
     lifecycle::{
         Observation,
         observation::{
@@ -57,7 +57,9 @@ pub(crate) fn story() -> Story {
         role: Role::Active,
         manner: Some(Manner::Graceful),
         segments: Some(4),
+        opener: Some(process(4242, b"curl")),
         closer: Some(process(4242, b"curl")),
+        cgroup: CgroupId::new(2345),
         uid: Some(1000),
         states: states(&[(TcpState::FinWait1, Some(210)), (TcpState::FinWait2, Some(48_200))]),
         fin: Fin {
@@ -84,7 +86,9 @@ pub(crate) fn unknown_story() -> Story {
         role: Role::None,
         manner: None,
         segments: None,
+        opener: None,
         closer: None,
+        cgroup: None,
         uid: None,
         states: States::default(),
         fin: Fin::default(),

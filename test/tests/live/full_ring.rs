@@ -37,7 +37,8 @@ fn counts_stay_exact_and_stories_are_marked() {
     let of = |kind: RecordKind| told.counters.submitted_of(kind) + told.counters.lost[kind as usize];
     let minisocks_begun = of(RecordKind::TimerStart) + of(RecordKind::MinisockBegin);
     let minisocks = u64::try_from(oracle::sockstat(&netns)["tw"]).expect("none has ended");
-    assert_eq!(of(RecordKind::StateChange), 6 * CONNECTIONS, "each is put or lost");
+    let listeners = told.transitions(TcpState::Close, TcpState::Listen);
+    assert_eq!(of(RecordKind::StateChange), 6 * CONNECTIONS + listeners, "each is put or lost");
     assert_eq!(minisocks_begun, minisocks, "each is put or lost");
 
     // What was in the ring is told, what it lacks is marked, and nothing is made up.

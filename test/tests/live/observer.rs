@@ -249,7 +249,7 @@ impl Observer {
     }
 
     /// Whether changes of state are seen that do not pass through `tcp_set_state`.
-    fn sees_clones(&self) -> bool {
+    pub(crate) fn sees_clones(&self) -> bool {
         self.rung(Hook::StateChange) == Some(Rung::TpBtf)
     }
 

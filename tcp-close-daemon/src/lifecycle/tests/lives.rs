@@ -268,6 +268,8 @@ impl Writer {
             error,
             uid: 0,
             process: None,
+            opener: None,
+            cgroup: None,
             write_seq,
             snd_nxt: write_seq,
             snd_una: if acknowledged { write_seq } else { 1000 },

@@ -27,8 +27,8 @@
 //! follow from the lines before, as does the moment of the kernel's own stamp once `stamp=` says it. With `fires=`
 //! a start tells how long it is to the end of the bucket. A segment carries ACK, unless it carries `syn` or `rst`, and
 //! takes no more sequence numbers than its flags, `fin` and `syn`, unless `end=` says where it ends. A minisock lies
-//! at an address of its own, or, with `at=b`, at that of b's; `cookie=` replaces the name's own cookie. Where nothing
-//! else runs, `7/current` does.
+//! at an address of its own, or, with `at=b`, at that of b's; `cookie=` replaces the name's own cookie, `local=` its
+//! port. Where nothing else runs, `7/current` does.
 //!
 //! Connections may be told one after the other; their events are applied in the order of their times.
 //!
@@ -45,8 +45,8 @@ use expect_test::Expect;
 
 use crate::{
     event::{
-        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
-        ResetSent, Segment, SocketError, StateChange, TcpState,
+        Cancel, CancelSite, CgroupId, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair,
+        Process, ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::{
         Limits, Observation, Sees, Tracker, Wait,
@@ -301,9 +301,9 @@ impl Script {
 }
 
 /// Every key there is; a misspelled one would go unnoticed otherwise.
-const KEYS: [&str; 18] = [
-    "at", "by", "cookie", "end", "err", "fires", "in", "left", "out", "rcv", "reason", "rx", "seq", "stamp",
-    "tx", "uid", "una", "write",
+const KEYS: [&str; 21] = [
+    "at", "by", "cgroup", "cookie", "end", "err", "fires", "in", "left", "local", "opener", "out", "rcv",
+    "reason", "rx", "seq", "stamp", "tx", "uid", "una", "write",
 ];
 
 /// In nanoseconds.
@@ -325,7 +325,8 @@ impl Arguments<'_> {
     }
 
     fn pair(&self) -> Pair {
-        let port = 1000 + u16::try_from(self.number).expect("few names");
+        let of_name = || 1000 + u16::try_from(self.number).expect("few names");
+        let port = self.get("local").map_or_else(of_name, decimal);
         Pair {
             local: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 1).into(), port),
             remote: SocketAddr::new(Ipv4Addr::new(192, 0, 2, 2).into(), 80),
@@ -350,6 +351,8 @@ impl Arguments<'_> {
             error: self.get("err").map_or(SocketError::None, error),
             uid: self.number("uid"),
             process: self.get("by").map(process),
+            opener: self.get("opener").map(process),
+            cgroup: self.get("cgroup").and_then(|id| CgroupId::new(decimal(id))),
             write_seq,
             snd_nxt: write_seq,
             snd_una: self.get("una").map_or(write_seq, decimal),
@@ -511,11 +514,27 @@ struct Of<'a>(&'a Story);
 
 impl fmt::Display for Of<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Story { id: _, pair: _, role, manner, segments, closer, uid, states, fin, bytes, reset, gap } =
-            *self.0;
+        let Story {
+            id: _,
+            pair: _,
+            role,
+            manner,
+            segments,
+            opener,
+            closer,
+            cgroup,
+            uid,
+            states,
+            fin,
+            bytes,
+            reset,
+            gap,
+        } = *self.0;
         write!(f, "{} {}", role.label(), manner.map_or("?", |manner| manner.label()))?;
         tell_if(f, " in ", segments)?;
+        tell_if(f, " opened by ", opener.map(who))?;
         tell_if(f, " by ", closer.map(who))?;
+        tell_if(f, " in cgroup ", cgroup)?;
         tell_if(f, " uid ", uid.filter(|&uid| uid != 0))?;
         for (state, dwell) in states.iter() {
             write!(f, ", {} {}", state.label(), or_unknown(dwell))?;

@@ -53,6 +53,8 @@ fn state_change() -> impl Strategy<Value = EventKind> {
                 error,
                 uid: 0,
                 process: None,
+                opener: None,
+                cgroup: None,
                 write_seq,
                 snd_nxt,
                 snd_una,
