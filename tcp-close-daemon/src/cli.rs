@@ -252,6 +252,10 @@ pub struct DaemonArgs {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", env = "TCP_CLOSE_WEB_TELEMETRY_PATH", value_parser = telemetry_path)]
     pub telemetry_path: String,
 
+    /// How often to hold what is followed against the kernel's own counts; where they differ, its table is read.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, env = "TCP_CLOSE_RECONCILE_INTERVAL")]
+    pub reconcile_interval: std::time::Duration,
+
     /// How many closes may be followed at once.
     #[command(flatten)]
     pub tables: TableArgs,

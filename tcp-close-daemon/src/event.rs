@@ -269,6 +269,27 @@ pub enum EventKind {
     MinisockRestarted(MinisockTimer),
     /// A minisock ends, for the reason that the place in the kernel tells.
     MinisockEnded(MinisockTimer, Cancel),
+    /// The kernel is about to be asked for its table of sockets.
+    ListingBegan,
+    /// The kernel had this socket in its table, some time after it was asked and before now.
+    Listed(Listed),
+    /// That was all of this network namespace.
+    NamespaceListed,
+    /// That was all there is to come.
+    ListingEnded,
+}
+
+/// A socket of the kernel's table that closes, or a minisock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The socket pair.
+    pub pair: Pair,
+    /// Its state; of a minisock its substate.
+    pub state: TcpState,
+    /// User of the socket; `None` of a minisock.
+    pub uid: Option<u32>,
+    /// Of a minisock, when its wait is nominally up, to some milliseconds; `None` of a full socket.
+    pub nominal_end: Option<Monotonic>,
 }
 
 /// A full socket changes its state.

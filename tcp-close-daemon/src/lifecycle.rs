@@ -20,7 +20,7 @@ pub use census::Census;
 pub use minisock::Wait;
 pub use observation::Observation;
 pub use sequence::Sequencer;
-pub use tracker::{Limits, Sees, Stats, Tracker};
+pub use tracker::{Corrections, Limits, Sees, Stats, Tracker};
 
 #[cfg(test)]
 mod tests;

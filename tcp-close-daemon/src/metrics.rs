@@ -15,7 +15,7 @@ use crate::{
     event::{Monotonic, TcpState},
     kernel,
     lifecycle::{
-        self, Census, Observation, Stats,
+        self, Census, Corrections, Observation, Stats,
         observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
     metrics::catalogue::Catalogue,
@@ -67,6 +67,10 @@ impl Metrics {
             let sockets = self.catalogue.sockets.with_label_values(&[state.label()]);
             sockets.set(as_gauge(turn.tracker.sockets_in(state) as u64));
         }
+        raise(&self.catalogue.reconcile_total, turn.listings);
+        if let Some(at) = turn.last_listing {
+            self.catalogue.last_reconcile_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
+        }
         if let Some(at) = turn.last_event {
             self.catalogue.last_event_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
         }
@@ -95,6 +99,10 @@ impl Metrics {
         raise(&lost.with_label_values(&["undecodable"]), losses.undecodable);
         raise(&lost.with_label_values(&["recursion"]), losses.skipped);
         raise(&self.catalogue.events_unmatched_total, stats.unmatched);
+        let Corrections { added, removed, changed } = stats.corrections;
+        for (correction, count) in [("added", added), ("removed", removed), ("changed", changed)] {
+            raise(&self.catalogue.reconcile_corrections_total.with_label_values(&[correction]), count);
+        }
         raise(&self.catalogue.events_late_total, losses.late);
     }
 

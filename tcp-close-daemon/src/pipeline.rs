@@ -3,7 +3,7 @@
 //! In: the probes. Out: observations, a turn at a time. [`Pipeline::run`] is the one loop of every command that
 //! follows events, and `Input` is everything that can wake it.
 
-use std::{io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
+use std::{collections::HashMap, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration, vec};
 
 use tcp_close_abi::Counters;
 use tokio::{
@@ -15,10 +15,11 @@ use tokio::{
 use crate::{
     clock,
     decode::Decoder,
-    event::Monotonic,
+    event::{ConnectionId, Event, EventKind, Monotonic},
     lifecycle::{Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
     shutdown::{Shutdown, StopReason},
+    snapshot::{Row, Snapshot},
 };
 
 /// How often the ring is looked into when the kernel side does not ask for it.
@@ -34,14 +35,30 @@ const TIME_WAIT: Duration = Duration::from_secs(60);
 /// Scrapes that may wait at once; one more is turned away.
 pub const MOST_SCRAPES: usize = 8;
 
+/// Sockets of the kernel's table that are taken in at a turn: for more than some milliseconds nobody reads the ring.
+const LISTED_PER_TURN: usize = 1 << 14;
+
+/// What others may ask of the loop.
+pub enum Request {
+    /// Figures of this moment. Who asks waits for word that they are there.
+    Figures(oneshot::Sender<()>),
+    /// How many minisocks are followed in each network namespace.
+    Minisocks(oneshot::Sender<HashMap<u32, u64>>),
+    /// The kernel is about to be asked for its table. Who does so waits for word that this is known.
+    ListingBegins(oneshot::Sender<()>),
+    /// The kernel's table as it was since then. Before the next one begins, this one has to be taken in, which is waited
+    /// for.
+    Listing(Snapshot, oneshot::Sender<()>),
+}
+
 /// Everything that can wake the loop.
 enum Input {
     /// The kernel side asks for the ring to be drained.
     Ring,
     /// Time to look by itself.
     Tick,
-    /// Somebody wants up-to-date figures, and waits for word that they are.
-    Scrape(oneshot::Sender<()>),
+    /// Somebody wants something.
+    Request(Request),
     /// It is over.
     Stop(StopReason),
 }
@@ -62,6 +79,10 @@ pub struct Turn<'a> {
     pub last_event: Option<Monotonic>,
     /// Somebody waits for the figures of this turn.
     pub scraped: bool,
+    /// When the kernel's table was last taken in; `None` before the first time.
+    pub last_listing: Option<Monotonic>,
+    /// How often it was.
+    pub listings: u64,
 }
 
 /// What was lost on this side of the border. Counters only grow.
@@ -86,8 +107,29 @@ pub struct Pipeline {
     undecodable: u64,
     skipped: u64,
     last_event: Option<Monotonic>,
+    /// A table of the kernel's that is being taken in.
+    listing: Option<Listing>,
+    last_listing: Option<Monotonic>,
+    listings: u64,
     observations: Vec<Observation>,
     usual_wait: Wait,
+}
+
+/// The kernel's table, as far as it has not been taken in yet.
+struct Listing {
+    arrived: Monotonic,
+    rows: vec::IntoIter<Row>,
+    /// The namespaces that were read, and when.
+    read: Vec<(u32, Monotonic)>,
+    /// Told when all of it is taken in.
+    done: oneshot::Sender<()>,
+}
+
+/// What is about no socket.
+const NOBODY: ConnectionId = ConnectionId { netns: 0, socket: 0 };
+
+const fn of_listing(at: Monotonic, id: ConnectionId, kind: EventKind) -> Event {
+    Event { at, id, kind }
 }
 
 impl Pipeline {
@@ -109,6 +151,9 @@ impl Pipeline {
             undecodable: 0,
             skipped: 0,
             last_event: None,
+            listing: None,
+            last_listing: None,
+            listings: 0,
             observations: Vec::new(),
             usual_wait: wait,
             probe,
@@ -124,14 +169,14 @@ impl Pipeline {
     pub async fn run(
         mut self,
         shutdown: &mut Shutdown,
-        mut scrapes: Option<mpsc::Receiver<oneshot::Sender<()>>>,
+        mut requests: Option<mpsc::Receiver<Request>>,
         mut each_turn: impl FnMut(Turn<'_>) -> ControlFlow<()>,
     ) -> Result<StopReason, RunError> {
         let ring = self.probe.readiness().map_err(RunError::Wait)?;
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            match next(&ring, &mut tick, scrapes.as_mut(), shutdown).await? {
+            match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
                 Input::Stop(reason) => {
                     self.turn(clock::monotonic_now())?;
                     self.sequencer.finish(|event| self.tracker.apply(event, &mut self.observations));
@@ -139,7 +184,7 @@ impl Pipeline {
                     let _stopping_anyway = each_turn(self.report(false));
                     return Ok(reason);
                 }
-                Input::Scrape(done) => {
+                Input::Request(Request::Figures(done)) => {
                     self.turn(clock::monotonic_now())?;
                     if each_turn(self.report(true)).is_break() {
                         return Ok(StopReason::Done);
@@ -147,6 +192,7 @@ impl Pipeline {
                     // The reader may have gone away meanwhile.
                     let _gone = done.send(());
                 }
+                Input::Request(request) => self.answer(request),
                 Input::Ring | Input::Tick => {
                     self.turn(clock::monotonic_now())?;
                     if each_turn(self.report(false)).is_break() {
@@ -156,6 +202,53 @@ impl Pipeline {
             }
             self.observations.clear();
         }
+    }
+
+    /// Answers a request that takes no turn.
+    fn answer(&mut self, request: Request) {
+        let now = clock::monotonic_now();
+        // Whoever asked may have gone away meanwhile.
+        match request {
+            Request::Figures(done) => {
+                let _gone = done.send(());
+            }
+            Request::Minisocks(counts) => {
+                let _gone = counts.send(self.tracker.minisocks_by_netns());
+            }
+            Request::ListingBegins(known) => {
+                self.sequencer.push(of_listing(now, NOBODY, EventKind::ListingBegan));
+                let _gone = known.send(());
+            }
+            Request::Listing(snapshot, done) => {
+                let Snapshot { rows, read, .. } = snapshot;
+                self.listing = Some(Listing { arrived: now, rows: rows.into_iter(), read, done });
+            }
+        }
+    }
+
+    /// Takes in some of the kernel's table, once all events are in that are older.
+    fn take_in_listing(&mut self, complete: Monotonic) {
+        let Some(listing) = self.listing.as_mut().filter(|listing| listing.arrived <= complete) else {
+            return;
+        };
+        let mut apply =
+            |id, kind| self.tracker.apply(&of_listing(complete, id, kind), &mut self.observations);
+        for row in listing.rows.by_ref().take(LISTED_PER_TURN) {
+            let read_at = listing.read.iter().find(|(netns, _)| *netns == row.id.netns);
+            let read_at = read_at.map_or(listing.arrived, |&(_, at)| at);
+            apply(row.id, EventKind::Listed(row.listed(read_at)));
+        }
+        if listing.rows.len() > 0 {
+            return;
+        }
+        for &(netns, _) in &listing.read {
+            apply(ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
+        }
+        apply(NOBODY, EventKind::ListingEnded);
+        self.last_listing = Some(complete);
+        self.listings += 1;
+        // Whoever waits may have gone away meanwhile.
+        let _gone = self.listing.take().map(|listing| listing.done.send(()));
     }
 
     /// Drains the ring; what is certain by now is appended to `observations`.
@@ -183,6 +276,7 @@ impl Pipeline {
             self.tracker.apply(event, &mut self.observations);
         });
         self.tracker.advance(complete, &mut self.observations);
+        self.take_in_listing(complete);
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
         }
@@ -202,6 +296,8 @@ impl Pipeline {
             tracker: &self.tracker,
             probe: &self.probe,
             last_event: self.last_event,
+            last_listing: self.last_listing,
+            listings: self.listings,
         }
     }
 }
@@ -220,19 +316,19 @@ pub enum RunError {
 async fn next(
     ring: &AsyncFd<OwnedFd>,
     tick: &mut Interval,
-    scrapes: Option<&mut mpsc::Receiver<oneshot::Sender<()>>>,
+    requests: Option<&mut mpsc::Receiver<Request>>,
     shutdown: &mut Shutdown,
 ) -> Result<Input, RunError> {
-    let scrape = async {
-        match scrapes {
-            Some(scrapes) => scrapes.recv().await,
+    let request = async {
+        match requests {
+            Some(requests) => requests.recv().await,
             None => None,
         }
     };
     tokio::select! {
         biased;
         reason = shutdown.reason() => Ok(Input::Stop(reason)),
-        Some(done) = scrape => Ok(Input::Scrape(done)),
+        Some(request) = request => Ok(Input::Request(request)),
         ready = ring.readable() => {
             ready.map_err(RunError::Wait)?.clear_ready();
             Ok(Input::Ring)

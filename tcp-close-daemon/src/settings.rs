@@ -94,6 +94,8 @@ pub struct DaemonSettings {
     pub listen_address: SocketAddr,
     /// Path of the metrics.
     pub telemetry_path: String,
+    /// How often what is followed is held against the kernel's own counts.
+    pub reconcile_interval: Duration,
 }
 
 impl TryFrom<DaemonArgs> for DaemonSettings {
@@ -105,6 +107,7 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
             limits: limits(&args.tables),
             listen_address: args.listen_address,
             telemetry_path: args.telemetry_path,
+            reconcile_interval: args.reconcile_interval,
         })
     }
 }

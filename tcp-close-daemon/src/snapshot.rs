@@ -10,7 +10,7 @@
 //! Reading order: [`Row`] is what one socket says, `dump` asks one namespace, `walk` goes through them all,
 //! [`Substates`] is what a scrape wants of it.
 
-use std::{io, thread};
+use std::{collections::HashMap, io, thread};
 
 use crate::event::{Monotonic, TcpState};
 
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub at: Monotonic,
     /// The sockets, by namespace, IPv4 first.
     pub rows: Vec<Row>,
+    /// The namespaces that were read, in that order, and when reading each began.
+    pub read: Vec<(u32, Monotonic)>,
     /// Why there may be more that were not to be seen; `None` if this is all there is.
     pub blind_spot: Option<BlindSpot>,
 }
@@ -71,11 +73,21 @@ impl Snapshot {
     /// Not found are namespaces that neither a process lives in nor /run/netns names: those of single threads, unless
     /// asked for by number, and those that nothing but open descriptors keeps.
     pub fn take(wanted: &[u32], states: &[TcpState]) -> Result<Self, SnapshotError> {
-        // It ends in another namespace than it began in, and must not be anybody's afterwards.
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("snapshot".to_owned());
-            let walk = thread.spawn_scoped(scope, || walk::walk(wanted, states));
-            walk.map_err(SnapshotError::Thread)?.join().map_err(|_panic| SnapshotError::Panicked)?
-        })
+        on_a_thread(|| walk::walk(wanted, states))
     }
+}
+
+/// How many minisocks there are in each of these namespaces, or in all that can be found, by the kernel's own count
+/// (`/proc/net/sockstat`), which takes microseconds to read.
+pub fn minisocks(wanted: &[u32]) -> Result<HashMap<u32, u64>, SnapshotError> {
+    on_a_thread(|| Ok(walk::minisocks(wanted)))
+}
+
+/// On a thread that ends in another namespace than it began in, and is nobody's afterwards.
+fn on_a_thread<T: Send>(walk: impl FnOnce() -> Result<T, SnapshotError> + Send) -> Result<T, SnapshotError> {
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().name("snapshot".to_owned());
+        let walk = thread.spawn_scoped(scope, walk).map_err(SnapshotError::Thread)?;
+        walk.join().map_err(|_panic| SnapshotError::Panicked)?
+    })
 }

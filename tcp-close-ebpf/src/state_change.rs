@@ -122,7 +122,6 @@ const LAST_ACK: u32 = 9;
 const LISTEN: u32 = 10;
 const CLOSING: u32 = 11;
 
-
 /// Whether the change belongs to the end of a connection: it enters a closing state, or leaves one or
 /// `ESTABLISHED` for `CLOSE`. Failed attempts and listeners (`SYN_SENT`, `SYN_RECV`, `LISTEN` to `CLOSE`) are only counted.
 #[inline(always)]

@@ -48,6 +48,8 @@ mod orderly;
 mod owner;
 #[path = "live/program.rs"]
 mod program;
+#[path = "live/reconcile.rs"]
+mod reconcile;
 #[path = "live/snapshot.rs"]
 mod snapshot;
 #[path = "live/storm.rs"]

@@ -7,10 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 
-use self::table::Table;
+use self::{reconcile::Reconcile, table::Table};
 use super::{Failure, LossLog, attach, runtime};
 use crate::{
     clock::{self, Anchor},
@@ -24,6 +27,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
+mod reconcile;
 mod table;
 
 pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
@@ -36,7 +40,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let (preflight, probe) = attach("daemon", &settings.probe)?;
     let reports: Vec<HookReport> = probe.reports().to_vec();
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
-    let table = Arc::new(Table::new(settings.probe.netns, events_tell));
+    let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
     let metrics =
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
@@ -52,7 +56,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
         .map_err(Failure::Other)?;
     let (scrape, asked) = mpsc::channel(MOST_SCRAPES);
-    let (pass_on, scrapes) = mpsc::channel(1);
+    let (ask, requests) = mpsc::channel(1);
     let ready = CancellationToken::new();
     let stopping = CancellationToken::new();
     let served = Arc::new(Served {
@@ -67,7 +71,15 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let address = listener.local_addr().unwrap_or(address);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(http::serve(listener, served, Patience::USUAL));
-    tasks.spawn(table::forward(asked, pass_on, Arc::clone(&table)));
+    tasks.spawn(table::forward(asked, ask.clone(), Arc::clone(&table)));
+    let events_were_lost = Arc::new(Notify::new());
+    let reconcile = Reconcile {
+        netns: settings.probe.netns,
+        interval: settings.reconcile_interval,
+        events_were_lost: Arc::clone(&events_were_lost),
+        pipeline: ask,
+    };
+    tasks.spawn(reconcile.run());
 
     ready.cancel();
     tracing::info!(%address, "ready: closes are followed");
@@ -78,6 +90,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         if turn.lost_total() > lost {
             lost = turn.lost_total();
             table.events_were_lost();
+            events_were_lost.notify_one();
         }
         let anchor = Anchor::now();
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,7 +102,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         }
         ControlFlow::Continue(())
     };
-    let outcome = pipeline.run(&mut shutdown, Some(scrapes), each_turn).await;
+    let outcome = pipeline.run(&mut shutdown, Some(requests), each_turn).await;
     stopping.cancel();
     while let Some(joined) = tasks.join_next().await {
         joined.context("a task of the HTTP server broke down").map_err(Failure::Other)?;

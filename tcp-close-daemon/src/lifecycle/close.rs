@@ -56,17 +56,23 @@ struct End {
 impl Close {
     /// A socket whose first change that belongs to a close is about to be applied.
     pub(super) fn new(id: ConnectionId, change: &StateChange) -> Self {
+        let close = Self::in_state(id, change.pair, change.from, change.uid);
+        Self { opener: change.opener, cgroup: change.cgroup, ..close }
+    }
+
+    /// A socket that was in this state when it was first seen.
+    pub(super) fn in_state(id: ConnectionId, pair: Pair, state: TcpState, uid: u32) -> Self {
         let mut close = Self {
             id,
-            pair: change.pair,
+            pair,
             role: Role::None,
-            state: change.from,
+            state,
             entered: None,
             states: States::default(),
-            opener: change.opener,
+            opener: None,
             closer: None,
-            cgroup: change.cgroup,
-            uid: change.uid,
+            cgroup: None,
+            uid,
             fin: Fin::default(),
             bytes: Bytes::default(),
             segments: None,
@@ -80,8 +86,21 @@ impl Close {
             end: None,
             gap: false,
         };
-        close.visit(change.from, None);
+        close.visit(state, None);
         close
+    }
+
+    /// The same socket, now that it is known by this.
+    pub(super) const fn known_as(self, id: ConnectionId) -> Self {
+        Self { id, ..self }
+    }
+
+    /// It is in this state, which it entered unseen.
+    pub(super) fn is_in(&mut self, state: TcpState) {
+        self.gap = true;
+        self.entered = None;
+        self.state = state;
+        self.visit(state, None);
     }
 
     /// A change of state.
@@ -171,6 +190,11 @@ impl Close {
     /// When it entered CLOSE, if it has.
     pub(super) fn ended(&self) -> Option<Monotonic> {
         self.end.map(|end| end.at)
+    }
+
+    /// Its socket pair.
+    pub(super) const fn pair(&self) -> Pair {
+        self.pair
     }
 
     /// State it is in.

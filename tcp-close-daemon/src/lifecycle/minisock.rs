@@ -131,6 +131,48 @@ impl Minisock {
         }
     }
 
+    /// It was in the kernel's table, to end then.
+    pub(super) fn listed(
+        id: ConnectionId,
+        pair: Pair,
+        substate: TcpState,
+        nominal_end: Monotonic,
+        sees: Sees,
+    ) -> Self {
+        let timer = MinisockTimer {
+            pair,
+            minisock: 0,
+            substate,
+            remaining: 0,
+            slack: Duration::ZERO,
+            fires_in: None,
+            rcv_nxt: 0,
+            since_stamp: None,
+        };
+        Self { nominal_end: Some(nominal_end), ..Self::seen_late(id, &timer, sees) }
+    }
+
+    /// Its flip from FIN-WAIT-2 to TIME-WAIT was lost: its wait is up then.
+    pub(super) fn has_flipped(&mut self, nominal_end: Monotonic, usual: Wait) {
+        self.gap = true;
+        self.substate = TcpState::TimeWait;
+        let began = self.began.map_or(Monotonic::default(), |(began, _)| began);
+        let start = (nominal_end - self.wait.unwrap_or(usual).nominal).max(began);
+        self.entered = Some(start);
+        self.last_start = self.last_start.max(Some(start));
+        self.nominal_end = Some(nominal_end);
+    }
+
+    /// The same minisock, now that its cookie is known.
+    pub(super) const fn known_as(self, id: ConnectionId) -> Self {
+        Self { id, ..self }
+    }
+
+    /// Its socket pair.
+    pub(super) const fn pair(&self) -> Pair {
+        self.pair
+    }
+
     /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
     pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
         let same_socket = self.nameless || self.id.socket == id.socket;

@@ -73,6 +73,15 @@ impl Roster {
         }
     }
 
+    /// How many minisocks there are in each network namespace.
+    pub(super) fn minisocks_by_netns(&self) -> std::collections::HashMap<u32, u64> {
+        let mut counts = std::collections::HashMap::new();
+        for (id, _) in self.minisocks.values() {
+            *counts.entry(id.netns).or_default() += 1;
+        }
+        counts
+    }
+
     /// Everybody, in no order.
     pub(super) fn stands(&self) -> impl Iterator<Item = (ConnectionId, Stand)> {
         let sockets = self.sockets.iter().map(|(&id, &stand)| (id, stand));

@@ -10,6 +10,7 @@
 mod by_function;
 mod census;
 mod full_socket;
+mod listing;
 mod lives;
 mod minisock;
 mod notation;

@@ -16,10 +16,15 @@ use crate::{
     },
 };
 
+use listing::Listings;
+
 #[cfg(test)]
 use crate::lifecycle::roster::Stand;
 
+mod listing;
 mod minisocks;
+
+pub use listing::Corrections;
 
 /// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
 /// or softirq. A process may be preempted between the two, so they get far more time than that takes.
@@ -67,6 +72,8 @@ pub struct Stats {
     pub minisocks_evicted: u64,
     /// Events that fit nothing known: their counterpart was lost, evicted, or before our time.
     pub unmatched: u64,
+    /// What the kernel's table has put right.
+    pub corrections: Corrections,
 }
 
 /// What kinds of events come in: without them, there is a difference between what was not and what was not seen.
@@ -111,6 +118,7 @@ pub struct Tracker {
     listeners: Listeners,
     /// Resets of sockets that are not followed yet.
     early_resets: LruCache<ConnectionId, (Monotonic, EarlyReset)>,
+    listings: Listings,
     /// The end of the last interval in which events were lost.
     gap_until: Option<Monotonic>,
     /// When minisocks whose end was lost are looked for next.
@@ -134,6 +142,7 @@ impl Tracker {
             unclaimed: LruCache::new(EARLY),
             listeners: Listeners::new(),
             early_resets: LruCache::new(EARLY),
+            listings: Listings::default(),
             gap_until: None,
             next_sweep: Monotonic::default(),
             stats: Stats::default(),
@@ -142,12 +151,18 @@ impl Tracker {
 
     /// How the tables are doing.
     pub fn stats(&self) -> Stats {
-        Stats { sockets: self.sockets.len(), minisocks: self.minisocks.len(), ..self.stats }
+        let corrections = self.listings.corrections;
+        Stats { sockets: self.sockets.len(), minisocks: self.minisocks.len(), corrections, ..self.stats }
     }
 
     /// Full sockets now in a closing state.
     pub fn sockets_in(&self, state: TcpState) -> usize {
         self.sockets_in.get(state as usize).copied().unwrap_or_default()
+    }
+
+    /// How many minisocks are followed in each network namespace.
+    pub fn minisocks_by_netns(&self) -> std::collections::HashMap<u32, u64> {
+        self.roster.minisocks_by_netns()
     }
 
     /// The sockets that close now, as the events tell it.
@@ -170,6 +185,7 @@ impl Tracker {
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
     pub fn apply(&mut self, event: &Event, out: &mut Vec<Observation>) {
         self.advance(event.at, out);
+        self.touch(event);
         match event.kind {
             EventKind::StateChange(change) => self.state_change(event, &change, out),
             EventKind::FinRetransmitted(state) => {
@@ -193,6 +209,10 @@ impl Tracker {
             },
             EventKind::MinisockRestarted(timer) => self.minisock_restarted(event, &timer, out),
             EventKind::MinisockEnded(timer, cancel) => self.minisock_ended(event, &timer, &cancel, out),
+            EventKind::ListingBegan => self.listing_began(),
+            EventKind::Listed(row) => self.listed(event.id, &row),
+            EventKind::NamespaceListed => self.namespace_listed(event.id.netns),
+            EventKind::ListingEnded => self.listing_ended(),
         }
     }
 
@@ -287,6 +307,11 @@ impl Tracker {
         if ended {
             self.settling.push_back((at, id));
         }
+        self.bound_sockets();
+    }
+
+    /// Forgets the full socket that nothing was heard of for longest, if there are too many.
+    fn bound_sockets(&mut self) {
         if self.sockets.len() > self.limits.sockets
             && let Some((evicted_id, evicted)) = self.sockets.pop_lru()
         {

@@ -106,7 +106,7 @@ catalogue! {
     close_segments_total: IntCounterVec = counters("Orderly closes by their segments: 3 where a FIN carried the acknowledgement of the other, 4 where not.", &["segments"]);
     half_close_bytes_total: IntCounterVec = counters("Payload bytes in half-closed connections: received after our FIN, or sent after the peer's.", &["direction"]);
     state_seconds: HistogramVec = histograms("Time spent in a closing state, FIN-WAIT-2 over full socket and minisock.", &["state"], DWELL_BUCKETS);
-    sockets: IntGaugeVec = gauges("Sockets in this state now, of those seen to close; fin_wait2 and time_wait count minisocks too, and are left out where nobody tells one from the other.", &["state"]);
+    sockets: IntGaugeVec = gauges("Sockets in this state now; fin_wait2 and time_wait count minisocks too, and are left out where nobody tells one from the other.", &["state"]);
     oldest_seconds: GaugeVec = gauges_f64("Age of the oldest socket that is in this state now, of those seen to enter it; 0 with none.", &["state"]);
     age_seconds: Ages = ages("Ages of the sockets that are in this state now, of those seen to enter it. A gauge in the form of a histogram: every scrape replaces the last, so it goes up and down; use it without rate().", AGE_STATES);
     minisocks_created_total: IntCounterVec = counters("Minisocks made, by the substate they began in.", &["substate"]);
@@ -131,6 +131,9 @@ catalogue! {
     events_unmatched_total: IntCounter = counter("Events of a connection that is not followed: it began to close before tcp-close looked, was evicted, or the event that belongs to it was lost.");
     events_late_total: IntCounter = counter("Events that came too late to be put into order, and were used all the same.");
     last_event_timestamp_seconds: Gauge = gauge_f64("Time of the last event, in seconds since the epoch; 0 before the first.");
+    reconcile_total: IntCounter = counter("How often what is followed was held against the kernel's own table: as the daemon begins, after events were lost, and when the kernel counts other minisocks than are followed.");
+    reconcile_corrections_total: IntCounterVec = counters("Sockets that the kernel's table put right: added because nobody had seen them close, removed because their end was lost, changed because they were in another state.", &["correction"]);
+    last_reconcile_timestamp_seconds: Gauge = gauge_f64("Time when the kernel's table was last taken in, in seconds since the epoch; 0 before the first.");
     tracked: IntGaugeVec = gauges("Entries in a table of the core.", &["table"]);
     tracked_limit: IntGaugeVec = gauges("Entries a table of the core may have.", &["table"]);
     tracked_evicted_total: IntCounterVec = counters("Entries that had to make room in a table of the core.", &["table"]);
@@ -159,6 +162,9 @@ impl Catalogue {
         }
         for cause in ["ring_full", "unreadable", "recursion", "undecodable"] {
             catalogue.events_lost_total.with_label_values(&[cause]);
+        }
+        for correction in ["added", "removed", "changed"] {
+            catalogue.reconcile_corrections_total.with_label_values(&[correction]);
         }
         for table in ["sockets", "minisocks"] {
             catalogue.tracked.with_label_values(&[table]);

@@ -9,7 +9,7 @@ use std::{
 use tcp_close_abi::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::event::{ConnectionId, Pair, TcpState};
+use crate::event::{ConnectionId, Listed, Monotonic, Pair, TcpState};
 
 /// What the kernel says of a socket.
 ///
@@ -68,6 +68,17 @@ impl Row {
     /// Whether it is a minisock. No full socket has that timer, and every minisock does.
     pub fn is_minisock(&self) -> bool {
         self.timer.is_some_and(|timer| timer.kind == TimerKind::Minisock)
+    }
+
+    /// The same as an event tells it, of a table that was read then.
+    pub fn listed(&self, read_at: Monotonic) -> Listed {
+        let timer = self.timer.filter(|_| self.is_minisock());
+        Listed {
+            pair: self.pair,
+            state: self.state,
+            uid: self.holder.map(|holder| holder.uid),
+            nominal_end: timer.map(|timer| read_at + timer.left),
+        }
     }
 
     /// From the body of an answer of this namespace. `None` for one that is cut short, or speaks of no state or family

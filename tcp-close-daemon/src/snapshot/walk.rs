@@ -1,6 +1,12 @@
 //! From one network namespace to the next, on a thread that nobody else needs.
 
-use std::{fs::File, io, os::fd::AsFd as _, path::Path};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use rustix::{
     io::Errno,
@@ -10,12 +16,49 @@ use rustix::{
 use super::{BlindSpot, Snapshot, SnapshotError, dump};
 use crate::{clock, event::TcpState, kernel::netns};
 
-/// Reads one namespace after the other. The thread is left in the last one.
+/// The kernel's counts of the sockets of the namespace that a thread is in.
+const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
+
+/// Reads the tables of one namespace after the other. The thread is left in the last one.
 pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, SnapshotError> {
     let at = clock::monotonic_now();
+    let mut snapshot = Snapshot { at, rows: Vec::new(), read: Vec::new(), blind_spot: None };
+    snapshot.blind_spot = visit_each(wanted, |netns| {
+        snapshot.read.push((netns, clock::monotonic_now()));
+        snapshot.rows.append(&mut dump::dump(netns, states)?);
+        Ok::<(), SnapshotError>(())
+    })?;
+    Ok(snapshot)
+}
+
+/// Reads the kernel's count of one namespace after the other. The thread is left in the last one.
+pub(super) fn minisocks(wanted: &[u32]) -> HashMap<u32, u64> {
+    let mut counts = HashMap::new();
+    let visited = visit_each(wanted, |netns| {
+        counts.extend(fs::read_to_string(SOCKSTAT).ok().and_then(|text| Some((netns, count(&text)?))));
+        Ok::<(), std::convert::Infallible>(())
+    });
+    match visited {
+        // What cannot be seen is told of where sockets are looked for.
+        Ok(_blind_spot) => counts,
+        Err(never) => match never {},
+    }
+}
+
+/// The minisocks in `TCP: inuse 5 orphan 0 tw 2 alloc 7 mem 1`.
+fn count(sockstat: &str) -> Option<u64> {
+    let mut words = sockstat.lines().find_map(|line| line.strip_prefix("TCP: "))?.split_ascii_whitespace();
+    words.find(|&word| word == "tw")?;
+    words.next()?.parse().ok()
+}
+
+/// Goes into one namespace after the other; gives back why there may be more.
+fn visit_each<E>(
+    wanted: &[u32],
+    mut visit: impl FnMut(u32) -> Result<(), E>,
+) -> Result<Option<BlindSpot>, E> {
     let found = netns::find(wanted);
-    let mut snapshot =
-        Snapshot { at, rows: Vec::new(), blind_spot: found.hidden.then_some(BlindSpot::Hidden) };
+    let mut blind_spot = found.hidden.then_some(BlindSpot::Hidden);
     // Its own comes first: it takes no privilege to stay there.
     let own = netns::inode(netns::OWN).ok();
     let (here, elsewhere): (Vec<_>, Vec<_>) =
@@ -23,15 +66,15 @@ pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, Snap
     for (&inode, path) in here.into_iter().chain(elsewhere) {
         let entered = if Some(inode) == own { Ok(true) } else { enter(inode, path) };
         match entered {
-            Ok(true) => snapshot.rows.append(&mut dump::dump(inode, states)?),
+            Ok(true) => visit(inode)?,
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(inode, %error, "a network namespace cannot be entered");
-                snapshot.blind_spot.get_or_insert(BlindSpot::Closed(inode));
+                blind_spot.get_or_insert(BlindSpot::Closed(inode));
             }
         }
     }
-    Ok(snapshot)
+    Ok(blind_spot)
 }
 
 /// Moves this thread into a namespace; `false` if it is gone. It is held open for no longer than that takes: whoever
@@ -52,4 +95,17 @@ fn enter(inode: u32, path: &Path) -> io::Result<bool> {
 
 fn is_gone(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOENT | Errno::SRCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minisocks_are_counted_by_name() {
+        let text = "sockets: used 290\nTCP: inuse 5 orphan 0 tw 42 alloc 7 mem 1\nUDP: inuse 1 mem 0\n";
+        assert_eq!(count(text), Some(42));
+        assert_eq!(count("TCP: inuse 5\n"), None);
+        assert_eq!(count("UDP: inuse 1 tw 3\n"), None);
+    }
 }

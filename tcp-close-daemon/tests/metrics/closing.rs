@@ -68,7 +68,12 @@ fn table(sockets: &[(u64, TcpState)]) -> Substates {
         holder: None,
     };
     let rows = sockets.iter().map(row).collect();
-    Substates::of(&Snapshot { at: Monotonic::default(), rows, blind_spot: None::<BlindSpot> })
+    Substates::of(&Snapshot {
+        at: Monotonic::default(),
+        rows,
+        read: Vec::new(),
+        blind_spot: None::<BlindSpot>,
+    })
 }
 
 fn value(series: &BTreeMap<String, f64>, metric: &str, state: &str) -> Option<f64> {

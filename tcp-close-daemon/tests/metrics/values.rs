@@ -7,7 +7,7 @@ use tcp_close::{
     event::TcpState,
     kernel::limits,
     lifecycle::{
-        Observation, Stats,
+        Corrections, Observation, Stats,
         observation::{
             Absorbed, EndCause, Manner, MinisockEnded, Restarted, Role, Story, Then, TimeWait, Verdict,
             Witness,
@@ -413,7 +413,14 @@ fn the_kernel_sides_counts_are_carried_over() {
 fn the_cores_figures_are_carried_over() {
     let mut metrics = fresh();
     let before = series(&metrics);
-    let stats = Stats { sockets: 3, minisocks: 4, sockets_evicted: 5, minisocks_evicted: 6, unmatched: 7 };
+    let stats = Stats {
+        sockets: 3,
+        minisocks: 4,
+        sockets_evicted: 5,
+        minisocks_evicted: 6,
+        unmatched: 7,
+        corrections: Corrections { added: 11, removed: 12, changed: 13 },
+    };
     metrics.core(stats, Losses { undecodable: 8, skipped: 10, late: 9 });
     metrics.programs(&[ProgramStats {
         program: "inet_sock_set_state".to_owned(),
@@ -428,6 +435,9 @@ fn the_cores_figures_are_carried_over() {
         events_unmatched_total +7
         program_runs_total{program="inet_sock_set_state"} +1000
         program_seconds_total{program="inet_sock_set_state"} +1.5
+        reconcile_corrections_total{correction="added"} +11
+        reconcile_corrections_total{correction="changed"} +13
+        reconcile_corrections_total{correction="removed"} +12
         tracked_evicted_total{table="minisocks"} +6
         tracked_evicted_total{table="sockets"} +5
         tracked{table="minisocks"} +4

@@ -36,7 +36,7 @@ fn exported(exposition: &str, metric: &str, state: event::TcpState) -> Option<f6
 /// Scrapes until what is exported is what the kernel's table has in every state. It counts when it was not the
 /// table that changed meanwhile.
 #[track_caller]
-fn agrees_with_the_kernel(stuck: &Stuck, address: SocketAddr) -> String {
+pub(crate) fn agrees_with_the_kernel(stuck: &Stuck, address: SocketAddr) -> String {
     let deadline = Deadline::after(PATIENCE);
     loop {
         let exposition = get(address, "/metrics");
@@ -65,7 +65,7 @@ fn minisocks_in_fin_wait2(table: &[Socket]) -> usize {
         .count()
 }
 
-fn daemon(stuck: &Stuck, arguments: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn daemon(stuck: &Stuck, arguments: &[&str]) -> (Running, SocketAddr) {
     let inode = stuck.netns.inode().to_string();
     daemon_with(&[&["--netns", &inode], arguments].concat())
 }

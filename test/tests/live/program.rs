@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Pid;
 use serde_json::Value;
 use tcp_close_test::{
     address::Family,
@@ -26,6 +27,12 @@ fn program() -> Command {
 
 /// A running tcp-close, ended when the test is.
 pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.0)
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {

@@ -20,6 +20,7 @@ use tokio::{
 use crate::{
     event::Monotonic,
     lifecycle::{Census, Tracker},
+    pipeline::Request,
     snapshot::{BlindSpot, SnapshotError, Substates},
 };
 
@@ -76,7 +77,7 @@ impl Table {
 /// with the pipeline.
 pub(super) async fn forward(
     mut scrapes: mpsc::Receiver<oneshot::Sender<()>>,
-    pipeline: mpsc::Sender<oneshot::Sender<()>>,
+    pipeline: mpsc::Sender<Request>,
     table: Arc<Table>,
 ) {
     let mut look = Look::default();
@@ -87,7 +88,7 @@ pub(super) async fn forward(
             } else {
                 table.see(None);
             }
-            if pipeline.send(done).await.is_err() {
+            if pipeline.send(Request::Figures(done)).await.is_err() {
                 break;
             }
         }

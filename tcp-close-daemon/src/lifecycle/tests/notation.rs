@@ -18,6 +18,11 @@
 //! 5.0     a  end connect                         # and that it ends
 //! 0.4     a  missed                              # a minisock may have begun unseen
 //! 68.0    -  gap                                 # events are known to be lost
+//! 68.1    -  listing                             # the kernel is asked for its table,
+//! 68.2    a  listed 8                            # has this full socket in it,
+//! 68.2    b  listed tw left=20                   # and this minisock,
+//! 68.2    -  listed all                          # and no other;
+//! 68.2    -  listed over                         # that was it
 //! 69.0    b  cancel connect by=43/wget           # while this process runs
 //! ```
 //!
@@ -45,8 +50,8 @@ use expect_test::Expect;
 
 use crate::{
     event::{
-        Cancel, CancelSite, CgroupId, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair,
-        Process, ResetSent, Segment, SocketError, StateChange, TcpState,
+        Cancel, CancelSite, CgroupId, Comm, ConnectionId, Event, EventKind, Listed, MinisockTimer, Monotonic,
+        Pair, Process, ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::{
         Limits, Observation, Sees, Tracker, Wait,
@@ -222,6 +227,17 @@ impl Script {
                 EventKind::MinisockEnded(self.timer_now(at, &arguments, None), cancel)
             }
             ("missed", []) => EventKind::MinisockMissed,
+            ("listing", []) => EventKind::ListingBegan,
+            ("listed", ["all"]) => EventKind::NamespaceListed,
+            ("listed", ["over"]) => EventKind::ListingEnded,
+            ("listed", [in_state]) => EventKind::Listed(Listed {
+                pair: arguments.pair(),
+                state: state(in_state),
+                uid: None,
+                nominal_end: arguments
+                    .get("left")
+                    .map(|left| Monotonic::from_nanos((at + nanoseconds(left)).unsigned_abs())),
+            }),
             (change, []) => EventKind::StateChange(arguments.change(change)),
             _ => panic!("what is this: {line}"),
         };
@@ -291,6 +307,9 @@ impl Script {
             (stats.sockets_evicted, "sockets evicted"),
             (stats.minisocks_evicted, "minisocks evicted"),
             (stats.unmatched, "unmatched"),
+            (stats.corrections.added, "added"),
+            (stats.corrections.removed, "removed"),
+            (stats.corrections.changed, "changed"),
         ] {
             if number != 0 {
                 writeln!(text, "{number} {what}").expect("a string takes it");

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     event::{
-        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, MinisockTimer, Monotonic, Pair, Process,
-        ResetSent, Segment, SocketError, StateChange, TcpState,
+        Cancel, CancelSite, Comm, ConnectionId, Event, EventKind, Listed, MinisockTimer, Monotonic, Pair,
+        Process, ResetSent, Segment, SocketError, StateChange, TcpState,
     },
     lifecycle::{
         Limits, Observation, Sees, Sequencer, Tracker,
@@ -134,6 +134,36 @@ fn kind() -> impl Strategy<Value = EventKind> {
         1 => timer().prop_map(EventKind::MinisockRestarted),
         2 => (timer(), cancel()).prop_map(|(timer, cancel)| EventKind::MinisockEnded(timer, cancel)),
         1 => Just(EventKind::MinisockMissed),
+        1 => Just(EventKind::ListingBegan),
+        3 => listed().prop_map(EventKind::Listed),
+        1 => select(vec![EventKind::NamespaceListed, EventKind::ListingEnded]),
+    ]
+}
+
+/// What the kernel may have in its table, long after boot.
+fn listed() -> impl Strategy<Value = Listed> {
+    let full_socket = select(vec![
+        TcpState::FinWait1,
+        TcpState::FinWait2,
+        TcpState::Closing,
+        TcpState::CloseWait,
+        TcpState::LastAck,
+    ]);
+    let minisock = select(vec![TcpState::FinWait2, TcpState::TimeWait]);
+    let end = (1_000_000_000_000..1_060_000_000_000_u64).prop_map(Monotonic::from_nanos);
+    prop_oneof![
+        (pair(), full_socket).prop_map(|(pair, state)| Listed {
+            pair,
+            state,
+            uid: Some(0),
+            nominal_end: None
+        }),
+        (pair(), minisock, end).prop_map(|(pair, state, end)| Listed {
+            pair,
+            state,
+            uid: None,
+            nominal_end: Some(end)
+        }),
     ]
 }
 

@@ -186,12 +186,13 @@ impl Tracker {
         self.keep(address, minisock);
     }
 
-    fn keep(&mut self, address: u64, minisock: Minisock) {
+    pub(super) fn keep(&mut self, address: u64, minisock: Minisock) {
         self.minisocks.put(address, minisock);
         self.note_minisock(address);
         if self.minisocks.len() > self.limits.minisocks
-            && let Some((evicted, _)) = self.minisocks.pop_lru()
+            && let Some((evicted, minisock)) = self.minisocks.pop_lru()
         {
+            self.not_found_again(&minisock);
             self.note_minisock(evicted);
             self.stats.minisocks_evicted += 1;
         }
@@ -246,7 +247,9 @@ impl Tracker {
             |(&address, minisock): (&u64, &Minisock)| minisock.is_overdue(now, self.wait).then_some(address);
         let overdue: Vec<u64> = self.minisocks.iter().filter_map(overdue).collect();
         for address in overdue {
-            self.minisocks.pop(&address);
+            if let Some(minisock) = self.minisocks.pop(&address) {
+                self.not_found_again(&minisock);
+            }
             self.note_minisock(address);
             self.stats.unmatched += 1;
         }

@@ -1,0 +1,275 @@
+//! The part of the tracker that takes in the kernel's own table: what was there before us, and what was lost.
+//!
+//! The table is read while it changes, and told later than it was read. So whatever an event has spoken of since the
+//! kernel was asked is left alone: events win.
+
+use hashbrown::{HashMap, HashSet};
+
+use crate::{
+    event::{ConnectionId, Event, EventKind, Listed, Pair, TcpState},
+    lifecycle::{close::Close, minisock::Minisock, observation::Story, tracker::Tracker},
+};
+
+/// A socket pair in a network namespace: two sockets that share one seldom live at a time.
+type Place = (u32, Pair);
+
+/// How often what is followed was not what the kernel had. Counters only grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Corrections {
+    /// Sockets that were not followed: they are older than we are, or their first event was lost.
+    pub added: u64,
+    /// Sockets whose end was lost.
+    pub removed: u64,
+    /// Sockets in another state: that event was lost.
+    pub changed: u64,
+}
+
+/// What is under which key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Key {
+    Socket(ConnectionId),
+    Minisock(u64),
+}
+
+/// What is known of the kernel's table.
+#[derive(Debug, Default)]
+pub(super) struct Listings {
+    /// The one that is coming in.
+    current: Option<Listing>,
+    /// What the last one lacked, though it was followed. A table that is read while it changes may lack what is there, but
+    /// hardly twice.
+    lacked: HashSet<Place>,
+    /// Sockets and minisocks that were taken from the table, and of which no event has spoken since.
+    found: HashMap<Place, Key>,
+    /// Numbers that stand for the addresses of minisocks in the table, which does not tell them. No address is so low.
+    last_number: u64,
+    pub(super) corrections: Corrections,
+}
+
+#[derive(Debug, Default)]
+struct Listing {
+    /// What was followed when the kernel was asked.
+    followed: HashMap<Place, Key>,
+    /// What an event has spoken of since then.
+    touched: HashSet<Place>,
+    listed: HashSet<Place>,
+    /// What was followed and not listed, of the namespaces that came in so far.
+    lacks: HashSet<Place>,
+}
+
+impl Tracker {
+    pub(super) fn listing_began(&mut self) {
+        let sockets = self.sockets.iter().map(|(&id, close)| ((id.netns, close.pair()), Key::Socket(id)));
+        // A minisock stands in for the full socket that it replaces.
+        let minisocks = self
+            .minisocks
+            .iter()
+            .map(|(&address, minisock)| ((minisock.id().netns, minisock.pair()), Key::Minisock(address)));
+        let followed = sockets.chain(minisocks).collect();
+        self.listings.current = Some(Listing { followed, ..Listing::default() });
+    }
+
+    pub(super) fn listing_ended(&mut self) {
+        if let Some(listing) = self.listings.current.take() {
+            self.listings.lacked = listing.lacks;
+        }
+    }
+
+    /// A minisock is not followed any more, for another reason than an event.
+    pub(super) fn not_found_again(&mut self, minisock: &Minisock) {
+        self.listings.found.remove(&(minisock.id().netns, minisock.pair()));
+    }
+
+    /// An event speaks of a socket pair: whatever was taken from the table there is what it speaks of.
+    pub(super) fn touch(&mut self, event: &Event) {
+        let (pair, minisock) = match event.kind {
+            EventKind::StateChange(change) => (change.pair, None),
+            EventKind::TimerStarted(timer)
+            | EventKind::TimerCancelled(timer, _)
+            | EventKind::TimerExpired(timer)
+            | EventKind::Segment(timer, _)
+            | EventKind::MinisockBegan(timer, _)
+            | EventKind::MinisockRestarted(timer)
+            | EventKind::MinisockEnded(timer, _) => (timer.pair, Some(timer.minisock)),
+            _ => return,
+        };
+        let place = (event.id.netns, pair);
+        if let Some(listing) = &mut self.listings.current {
+            listing.touched.insert(place);
+        }
+        if !self.listings.found.is_empty()
+            && let Some(key) = self.listings.found.remove(&place)
+        {
+            self.adopt(key, event, minisock);
+        }
+    }
+
+    /// What was taken from the table is known from now on as events know it; unless the event shows that it is over.
+    fn adopt(&mut self, key: Key, event: &Event, address: Option<u64>) {
+        match (key, address) {
+            (Key::Minisock(number), Some(address)) => {
+                // Where events tell no cookies, there is the socket pair alone to go by.
+                let is_told = event.id.socket != 0;
+                let is_it = |minisock: &Minisock| !is_told || minisock.id() == event.id;
+                let begins = matches!(event.kind, EventKind::MinisockBegan(..));
+                let is_known = begins || self.minisocks.contains(&address);
+                match self.minisocks.peek(&number).filter(|minisock| !is_known && is_it(minisock)).cloned() {
+                    Some(minisock) => {
+                        self.minisocks.pop(&number);
+                        self.note_minisock(number);
+                        self.keep(address, minisock.known_as(event.id));
+                    }
+                    None => self.remove(key),
+                }
+            }
+            (Key::Socket(found), _) => {
+                let id = match event.kind {
+                    EventKind::MinisockBegan(_, socket) => socket,
+                    EventKind::StateChange(_) => event.id,
+                    _ => found,
+                };
+                if id == found {
+                    return;
+                }
+                match self.take_socket(found).filter(|_| !self.sockets.contains(&id)) {
+                    Some(close) => {
+                        let close = close.known_as(id);
+                        self.roster.socket(id, Some(&close));
+                        self.count_state(None, close.closing_state());
+                        self.sockets.put(id, close);
+                    }
+                    None => self.listings.corrections.removed += 1,
+                }
+            }
+            // A full socket has the pair of one that was a minisock.
+            (Key::Minisock(_), None) => self.remove(key),
+        }
+    }
+
+    /// The kernel had this socket in its table.
+    pub(super) fn listed(&mut self, id: ConnectionId, row: &Listed) {
+        let place = (id.netns, row.pair);
+        let Some(listing) = &mut self.listings.current else {
+            return;
+        };
+        if listing.touched.contains(&place) || !listing.listed.insert(place) {
+            return;
+        }
+        let known = listing.followed.get(&place).copied();
+        if known.is_none() && row.nominal_end.is_none() && self.sockets.contains(&id) {
+            // An event has spoken of it, of another life in another place.
+            return;
+        }
+        match (known, row.nominal_end) {
+            (Some(Key::Minisock(address)), Some(nominal_end)) => {
+                let usual = self.wait;
+                if let Some(minisock) = self.minisocks.get_mut(&address)
+                    && (minisock.substate(), row.state) == (TcpState::FinWait2, TcpState::TimeWait)
+                {
+                    minisock.has_flipped(nominal_end, usual);
+                    self.note_minisock(address);
+                    self.listings.corrections.changed += 1;
+                }
+            }
+            (Some(Key::Socket(id)), None) => {
+                if let Some(close) = self.sockets.get_mut(&id)
+                    && let Some(before) = close.closing_state().filter(|&state| state != row.state)
+                {
+                    close.is_in(row.state);
+                    self.roster.socket(id, Some(close));
+                    self.count_state(Some(before), Some(row.state));
+                    self.listings.corrections.changed += 1;
+                }
+            }
+            // Its entry into CLOSE was lost, and the beginning of the minisock that replaces it.
+            (Some(Key::Socket(socket)), Some(_)) => {
+                let close = self.take_socket(socket);
+                self.add(id, row);
+                self.listings.corrections.changed += 1;
+                if let (Some(mut close), Some(Key::Minisock(number))) = (close, self.found_at(place)) {
+                    close.mark_gap();
+                    self.hand_over(number, &close.story());
+                }
+            }
+            (known, _) => {
+                // Another life of the socket pair.
+                if let Some(key) = known {
+                    self.remove(key);
+                }
+                self.add(id, row);
+                self.listings.corrections.added += 1;
+            }
+        }
+    }
+
+    fn add(&mut self, id: ConnectionId, row: &Listed) {
+        let place = (id.netns, row.pair);
+        let key = if let Some(nominal_end) = row.nominal_end {
+            self.listings.last_number += 1;
+            let number = self.listings.last_number;
+            self.keep(number, Minisock::listed(id, row.pair, row.state, nominal_end, self.sees));
+            Key::Minisock(number)
+        } else {
+            self.take_socket(id);
+            let close = Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default());
+            self.roster.socket(id, Some(&close));
+            self.count_state(None, Some(row.state));
+            self.sockets.put(id, close);
+            self.bound_sockets();
+            Key::Socket(id)
+        };
+        self.listings.found.insert(place, key);
+    }
+
+    /// What the table of a namespace lacks for the second time is not there: its end was lost.
+    pub(super) fn namespace_listed(&mut self, netns: u32) {
+        let Some(mut listing) = self.listings.current.take() else {
+            return;
+        };
+        let followed = listing.followed.iter().map(|(&place, &key)| (place, key));
+        let lacks: Vec<(Place, Key)> = followed
+            .filter(|(place, _)| {
+                place.0 == netns && !listing.listed.contains(place) && !listing.touched.contains(place)
+            })
+            .collect();
+        for (place, key) in lacks {
+            if self.listings.lacked.contains(&place) {
+                self.listings.found.remove(&place);
+                self.remove(key);
+            } else {
+                listing.lacks.insert(place);
+            }
+        }
+        self.listings.current = Some(listing);
+    }
+
+    fn found_at(&self, place: Place) -> Option<Key> {
+        self.listings.found.get(&place).copied()
+    }
+
+    fn hand_over(&mut self, minisock: u64, story: &Story) {
+        if let Some(minisock) = self.minisocks.get_mut(&minisock) {
+            minisock.hand_over(story);
+        }
+    }
+
+    /// Follows a full socket no longer.
+    fn take_socket(&mut self, id: ConnectionId) -> Option<Close> {
+        let close = self.sockets.pop(&id)?;
+        self.roster.socket(id, None);
+        self.count_state(close.closing_state(), None);
+        Some(close)
+    }
+
+    fn remove(&mut self, key: Key) {
+        let was_there = match key {
+            Key::Socket(id) => self.take_socket(id).is_some(),
+            Key::Minisock(address) => {
+                let was_there = self.minisocks.pop(&address).is_some();
+                self.note_minisock(address);
+                was_there
+            }
+        };
+        self.listings.corrections.removed += u64::from(was_there);
+    }
+}
