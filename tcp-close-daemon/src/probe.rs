@@ -372,8 +372,9 @@ impl Probe {
 /// Where the kernel keeps its fields, of those that may be read.
 fn layout(btf: &KernelBtf, lockdown: Lockdown) -> Result<Layout, BtfError> {
     let layout = btf.layout()?;
-    // That word is no typed pointer, and is followed by address: no program that does so would be taken.
-    let hidden = lockdown == Lockdown::Confidentiality;
+    // That word is no typed pointer, and is followed by address: under confidentiality, which not every process may see,
+    // no program that does so would be taken.
+    let hidden = !matches!(lockdown, Lockdown::None | Lockdown::Integrity);
     Ok(Layout { cgroup_or_class: if hidden { Layout::ABSENT } else { layout.cgroup_or_class }, ..layout })
 }
 

@@ -1,10 +1,10 @@
 //! `tcp_set_state`: a full socket is about to change its state.
 //!
-//! The function behind `sock:inet_sock_set_state`, for kernels that refuse that tracepoint. Only two changes do not
-//! pass here, and neither belongs to a close: a listener's socket is cloned for a new connection (LISTEN to
-//! SYN-RECEIVED), and a socket begins to listen (CLOSED to LISTEN).
+//! The function behind `sock:inet_sock_set_state`, for kernels that refuse that tracepoint. What does not pass here
+//! belongs to no close: a listener's socket is cloned for a new connection (LISTEN to SYN-RECEIVED), and a socket begins
+//! to listen (CLOSED to LISTEN) or fails to (LISTEN to CLOSED).
 //! Three programs by trampoline, for the reason that [`inet_sock_set_state`](crate::inet_sock_set_state) gives. One by
-//! kprobe: the kernel runs no kprobe on a CPU on which another runs, whosoever it is, and does not say how often.
+//! kprobe: the kernel runs no kprobe on a CPU on which another runs, whosoever it is, and does not say of all how often.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},

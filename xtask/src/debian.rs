@@ -52,7 +52,8 @@ impl Mirrors {
     }
 
     fn known(sh: &Shell) -> anyhow::Result<Option<Self>> {
-        let list = cmd!(sh, "apt-get indextargets --format '$(REPO_URI)'").quiet().read()?;
+        // Others may have a repository of the same name.
+        let list = cmd!(sh, "apt-get indextargets --format '$(REPO_URI)' ORIGIN:Debian").quiet().read()?;
         let ending = |end: &str| {
             list.lines().find(|address| address.trim_end_matches('/').ends_with(end)).map(str::to_owned)
         };
@@ -164,6 +165,12 @@ impl<'a> PrivateApt<'a> {
             fs::write(stamp, "")?;
         }
         Ok(())
+    }
+
+    /// The version that apt would download of a package.
+    pub(crate) fn version(&self, package: &str) -> anyhow::Result<String> {
+        let versions = self.versions(package)?;
+        versions.into_iter().next().with_context(|| format!("the Debian mirror has no package {package}"))
     }
 
     /// The versions of a package, in apt's order.

@@ -22,7 +22,7 @@ mod variant;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{Mutex, mpsc},
     thread,
@@ -79,7 +79,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "all")]
     probe: Family,
     /// How often to run it all.
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     repeat: usize,
     /// Let one scenario expect what is not so: every kernel must fail.
     #[arg(long)]
@@ -96,26 +96,42 @@ pub(crate) struct Options {
     #[arg(long, conflicts_with_all = ["kernel", "arch", "probe", "Conditions", "degraded", "filters"])]
     write_support: bool,
     /// How many machines to run at a time; each takes a processor and up to 1 GB.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     jobs: usize,
     /// Only tests whose name contains one of these.
     #[arg(value_name = "TEST")]
     filters: Vec<String>,
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or_else(|| "it takes a number, at least 1".to_owned())
+}
+
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let start = machine::now();
     let variants = options.variants();
-    ensure!(!variants.is_empty(), "the matrix has no such kernel; it has {}", kernels());
+    for series in &options.kernel {
+        let is_there = variants.iter().any(|variant| variant.kernel == *series);
+        ensure!(is_there, "the matrix has no kernel {series} of what is asked for; it has {}", kernels());
+    }
+    let total = variants.len();
     let sh = workspace::shell()?;
     let lab = Lab::provide(&sh, &variants, options.broken)?;
-    let reports = lab.run_all(variants, options.jobs.max(1))?;
-    println!("\n{}", report::table(&reports));
+    let reports = lab.run_all(variants, options.jobs);
+    println!(
+        "\n{}\n{} minutes in all",
+        report::table(&reports),
+        machine::now().saturating_sub(start).as_secs().div_ceil(60)
+    );
+    let red = total - reports.iter().filter(|report| report.passed()).count();
+    if options.broken {
+        report::is_noticed_everywhere(&reports)?;
+    }
+    if red > 0 {
+        bail!("{red} of {total} machines did not pass");
+    }
     if options.write_support {
         support::write(&reports)?;
-    }
-    let red = reports.iter().filter(|report| !report.passed()).count();
-    if red > 0 {
-        bail!("{red} of {} machines did not pass", reports.len());
     }
     Ok(())
 }
@@ -187,7 +203,8 @@ impl Options {
     /// The machines of a kernel under the conditions that are asked for.
     fn usual(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
         // Without tests, one machine answers for every kind of hook.
-        let families = if self.without_tests() { Family::Auto.each() } else { self.probe.each() };
+        let family = if self.without_tests() { Family::Auto } else { self.probe };
+        let families = family.each(arch, kernel);
         let of = |&family| Variant {
             kernel: kernel.to_owned(),
             arch,
@@ -232,6 +249,8 @@ struct Lab {
     folder: PathBuf,
     benches: BTreeMap<Arch, Bench>,
     broken: bool,
+    /// Two would overwrite each other's files.
+    _alone: File,
 }
 
 /// What machines of one architecture have in common.
@@ -249,6 +268,13 @@ impl Lab {
         for part in ["apt", "kernels", "logs", "initramfs"] {
             fs::create_dir_all(folder.join(part))?;
         }
+        let alone = File::create(folder.join("lock"))?;
+        if alone.try_lock().is_err() {
+            bail!(
+                "another `cargo xtask vm` runs in {}; wait for it, or set CARGO_TARGET_DIR",
+                folder.display()
+            );
+        }
         let mirrors = Mirrors::of_this_machine(sh)?;
         let mut benches = BTreeMap::new();
         for arch in [Arch::X86_64, Arch::Aarch64] {
@@ -261,11 +287,11 @@ impl Lab {
                 benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &series)?);
             }
         }
-        Ok(Self { folder, benches, broken })
+        Ok(Self { folder, benches, broken, _alone: alone })
     }
 
-    /// Runs some at a time; gives back what came of them, in their order.
-    fn run_all(&self, variants: Vec<Variant>, at_a_time: usize) -> anyhow::Result<Vec<Report>> {
+    /// Runs some at a time; gives back what came of them, in their order, but for those that could not be run.
+    fn run_all(&self, variants: Vec<Variant>, at_a_time: usize) -> Vec<Report> {
         let total = variants.len();
         let queue = Mutex::new(variants.into_iter().enumerate());
         let next = || queue.lock().ok()?.next();
@@ -277,7 +303,8 @@ impl Lab {
                 scope.spawn(move || {
                     while let Some((number, variant)) = next() {
                         println!("{variant}: starts, {} of {total}", number + 1);
-                        let report = self.run(number, variant);
+                        let name = variant.to_string();
+                        let report = self.run(number, variant).with_context(|| name);
                         if done.send((number, report)).is_err() {
                             return;
                         }
@@ -286,13 +313,16 @@ impl Lab {
             }
             drop(done);
             for (number, report) in inbox {
-                let report = report?;
-                println!("{}", report.text());
-                reports.insert(number, report);
+                match report {
+                    Ok(report) => {
+                        println!("{}", report.text());
+                        reports.insert(number, report);
+                    }
+                    Err(error) => println!("{error:#}"),
+                }
             }
-            anyhow::Ok(())
-        })?;
-        Ok(reports.into_values().collect())
+        });
+        reports.into_values().collect()
     }
 
     fn run(&self, number: usize, variant: Variant) -> anyhow::Result<Report> {

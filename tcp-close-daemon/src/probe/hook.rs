@@ -129,7 +129,7 @@ const STATE_CHANGE: &[Step] = &[
     Step {
         lost: |_| {
             Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN; who opened what is accepted; socket cookies; changes while another kprobe runs on that CPU, uncounted",
+                "LISTEN > SYN_RECV and CLOSE > LISTEN; who opened what is accepted; socket cookies; changes while another kprobe runs on that CPU, which no kernel counts in full",
             )
         },
         needs: Needs::AddressIdentity,
@@ -137,7 +137,8 @@ const STATE_CHANGE: &[Step] = &[
     },
 ];
 
-const LOST_TO_OTHER_KPROBES: Lost = |_| Some("what happens while another kprobe runs on that CPU, uncounted");
+const LOST_TO_OTHER_KPROBES: Lost =
+    |_| Some("what happens while another kprobe runs on that CPU, which no kernel counts in full");
 
 /// On the rungs by function, what tells why a minisock ends is attached before its end, and that before its beginning.
 const MINISOCK: &[Step] = &[

@@ -177,7 +177,10 @@ impl Climber<'_> {
                 Err(refusal) => {
                     unload(self.ebpf, attachment.0);
                     let unsupported = refusal.unsupported;
-                    refused.get_or_insert(refusal);
+                    // What the kernel has and refuses says more than what it does not have.
+                    if !unsupported || refused.is_none() {
+                        refused = Some(refusal);
+                    }
                     if !unsupported {
                         break;
                     }

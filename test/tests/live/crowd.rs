@@ -34,9 +34,13 @@ fn no_change_is_lost() {
     let connections = THREADS * each;
     let ends = 2 * connections as usize;
     if !observer.counts_what_is_skipped() {
-        // A kprobe does not run where another does, and the kernel tells nobody how often.
+        // A kprobe does not run where another does, and no kernel tells how often that was; it is seldom.
         let told = observer.now();
-        assert!(CHANGES.iter().all(|&(from, to)| told.transitions(from, to) <= u64::from(connections)));
+        let nearly_all = u64::from(connections) * 9 / 10..=u64::from(connections);
+        for (from, to) in CHANGES {
+            let told = told.transitions(from, to);
+            assert!(nearly_all.contains(&told), "{from:?} > {to:?}: {told} of {connections}");
+        }
         return;
     }
     let told = observer.wait_at_most(4 * PATIENCE, "every end is told, or lost and counted", |told| {

@@ -46,7 +46,10 @@ pub(super) fn all() -> Vec<Degraded> {
         },
         Degraded { conditions: Conditions { without_btf: true, ..usual() }, tests: &[] },
         // Under a clock that really waits, only what waits for nothing long.
-        Degraded { conditions: Conditions { two_cpus: true, ..usual() }, tests: &["orderly::the_"] },
+        Degraded {
+            conditions: Conditions { two_cpus: true, ..usual() },
+            tests: &["orderly::the_", "crowd::"],
+        },
     ]
 }
 

@@ -43,7 +43,9 @@ impl Kernel {
             format!("the Debian mirror has no kernel of series {series} for {}", arch.name())
         })?;
         let release = package.trim_start_matches(IMAGE).to_owned();
-        let folder = cache::folder(&kernels.join(&release), |folder| {
+        // A package may change and keep its name.
+        let version = apt.version(package)?.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "-");
+        let folder = cache::folder(&kernels.join(format!("{release}_{version}")), |folder| {
             println!("kernel {release}: downloading");
             apt.unpack(package, folder)?;
             // Since 7.2 the package of the image only depends on those of its parts.

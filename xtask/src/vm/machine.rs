@@ -45,6 +45,9 @@ const TIME_LIMIT: Duration = Duration::from_secs(2400);
 /// No scenario takes as long as this, not even there. A machine that is silent for so long hangs.
 const SILENCE_LIMIT: Duration = Duration::from_secs(300);
 
+/// How long to wait for the rest of what a machine said that was turned off.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// How often somebody who waits is told how far it is.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 
@@ -109,6 +112,11 @@ impl Machine<'_> {
             }
         };
         drop(emulator);
+        // The line it had begun, such as the name of the test that hangs.
+        while let Ok(line) = inbox.recv_timeout(LAST_WORDS) {
+            writeln!(log, "{line}")?;
+            tell(News::Line(&line));
+        }
         Ok((end, now().saturating_sub(start)))
     }
 
@@ -167,7 +175,7 @@ fn plain(line: &str) -> String {
     plain
 }
 
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 

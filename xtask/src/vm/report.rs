@@ -1,13 +1,20 @@
 //! What came of each machine, told as it ends and once more in a table.
 
-use std::{collections::VecDeque, fmt::Write as _, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt::Write as _,
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::ensure;
 
 use super::{
     check::Calls,
     expected,
     machine::{End, News},
     scenarios::Scenarios,
-    variant::Variant,
+    variant::{Tests, Variant},
 };
 
 /// Lines of the console that tell how a machine came to its end.
@@ -78,9 +85,10 @@ impl Verdict {
         let scenarios = &console.scenarios;
         match (console.status, &console.crash, end) {
             (None, Some(crash), _) => Self::Crashed(crash.clone()),
-            (None, None, End::TimeIsUp) => Self::Hung,
             (None, None, End::Off) => Self::Silent,
             _ if !scenarios.failed.is_empty() => Self::Failed,
+            // Also one that has done its job, and does not turn itself off.
+            (_, None, End::TimeIsUp) => Self::Hung,
             (Some(0), ..)
                 if scenarios.ended() == scenarios.planned
                     && (scenarios.planned > 0 || console.has_no_tests) =>
@@ -132,7 +140,11 @@ impl Report {
         console: Console,
         log: PathBuf,
     ) -> Self {
-        let unexpected = expected::differences(&variant, &console.calls);
+        let mut unexpected = expected::differences(&variant, &console.calls);
+        if let Tests::Matching(filters) = &variant.tests {
+            let unmatched = filters.iter().filter(|filter| !console.scenarios.has(filter));
+            unexpected.extend(unmatched.map(|filter| format!("no scenario is called {filter}")));
+        }
         let verdict = match Verdict::of(end, &console) {
             Verdict::Passed if !unexpected.is_empty() => Verdict::Unexpected,
             verdict => verdict,
@@ -215,6 +227,23 @@ pub(super) fn table(reports: &[Report]) -> String {
     table
 }
 
+/// That a broken scenario turned a machine red on every kernel.
+pub(super) fn is_noticed_everywhere(reports: &[Report]) -> anyhow::Result<()> {
+    let kernels: BTreeSet<String> = reports
+        .iter()
+        .map(|Report { variant, .. }| format!("{} {}", variant.kernel, variant.arch.name()))
+        .collect();
+    let noticed: BTreeSet<String> = reports
+        .iter()
+        .filter(|report| report.verdict == Verdict::Failed)
+        .map(|Report { variant, .. }| format!("{} {}", variant.kernel, variant.arch.name()))
+        .collect();
+    let unnoticed: Vec<&String> = kernels.difference(&noticed).collect();
+    ensure!(unnoticed.is_empty(), "the broken scenario failed nowhere on {unnoticed:?}");
+    println!("the broken scenario failed on every kernel");
+    Ok(())
+}
+
 /// Tells those who wait how far a machine is.
 pub(super) fn follow<'n>(variant: &'n Variant, console: &'n mut Console) -> impl FnMut(News<'_>) + 'n {
     move |news| match news {
@@ -262,6 +291,7 @@ mod tests {
             Verdict::Crashed("[ 1.2] Kernel panic - not syncing".to_owned()),
         );
         check("", End::TimeIsUp, Verdict::Hung);
+        check("test a::c ... ok\nVM-EXIT 0\n", End::TimeIsUp, Verdict::Hung);
         check("", End::Off, Verdict::Silent);
     }
 }

@@ -21,6 +21,12 @@ impl Scenarios {
         self.passed + self.failed.len()
     }
 
+    /// Whether one that has ended has this in its name.
+    pub(super) fn has(&self, part: &str) -> bool {
+        let timed = self.times.iter().map(|(name, _)| name);
+        timed.chain(&self.failed).any(|name| name.contains(part))
+    }
+
     /// Those that took longest, and all together.
     pub(super) fn slowest(&self) -> Option<String> {
         let mut times = self.times.clone();

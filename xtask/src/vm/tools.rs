@@ -62,7 +62,10 @@ impl Tools {
         };
         Ok(Some(CrossLinker {
             variable: format!("CARGO_TARGET_{}_LINKER", arch.target().replace('-', "_").to_uppercase()),
-            program: self.folder.join(format!("usr/bin/{triplet}-gcc")),
+            program: Some(self.folder.join(format!("usr/bin/{triplet}-gcc")))
+                .filter(|ours| ours.exists())
+                // What this machine has installed is not unpacked a second time.
+                .unwrap_or_else(|| format!("{triplet}-gcc").into()),
             // Where the beginning of every program is, and where the C library.
             arguments: vec![option("-B"), option("-L")],
             libraries: before("LD_LIBRARY_PATH", self.libraries())?,

@@ -17,17 +17,19 @@ pub(crate) enum Family {
     All,
 }
 
-/// What [`Family::All`] stands for: every kind of hook that tcp-close has; `auto` takes one of them.
-const IN_THE_MATRIX: &[Family] = &[Family::Tracepoint, Family::Fentry, Family::Kprobe];
-
 impl Family {
-    pub(super) const fn each(self) -> &'static [Self] {
-        match self {
-            Self::Auto => &[Self::Auto],
-            Self::Tracepoint => &[Self::Tracepoint],
-            Self::Fentry => &[Self::Fentry],
-            Self::Kprobe => &[Self::Kprobe],
-            Self::All => IN_THE_MATRIX,
+    /// Those that are run on a kernel where this is asked for.
+    ///
+    /// `auto` takes the best of each kind, which is a mix like no other: it is run where it is another mix than on the
+    /// kernel before, on the oldest, on the newest, and where there are no trampolines.
+    pub(super) fn each(self, arch: Arch, kernel: &str) -> &'static [Self] {
+        match (self, arch, kernel) {
+            (Self::Auto, ..) => &[Self::Auto],
+            (Self::Tracepoint, ..) => &[Self::Tracepoint],
+            (Self::Fentry, ..) => &[Self::Fentry],
+            (Self::Kprobe, ..) => &[Self::Kprobe],
+            (Self::All, Arch::X86_64, "5.10" | "7.2") | (Self::All, Arch::Aarch64, "6.1") => &Self::EVERY,
+            (Self::All, ..) => &[Self::Tracepoint, Self::Fentry, Self::Kprobe],
         }
     }
 
@@ -74,7 +76,7 @@ pub(super) enum Tests {
 }
 
 impl Variant {
-    /// The kinds of hooks that `check` is asked about here: where tests show what one is worth, that one.
+    /// The kinds of hooks that `check` is asked about here.
     pub(super) fn checked(&self) -> &[Family] {
         match (self.conditions == Conditions::default(), &self.tests) {
             (true, Tests::None) => &Family::EVERY,
