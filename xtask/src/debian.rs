@@ -53,7 +53,7 @@ impl Mirrors {
 
     fn known(sh: &Shell) -> anyhow::Result<Option<Self>> {
         // Others may have a repository of the same name.
-        let list = cmd!(sh, "apt-get indextargets --format '$(REPO_URI)' ORIGIN:Debian").quiet().read()?;
+        let list = cmd!(sh, "apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian'").quiet().read()?;
         let ending = |end: &str| {
             list.lines().find(|address| address.trim_end_matches('/').ends_with(end)).map(str::to_owned)
         };
