@@ -13,6 +13,7 @@ use crate::event::TcpState;
 const EXAMPLES: &str = "\
 Examples:
   tcp-close watch                  A line per close, as it ends
+  tcp-close list                   What is closing now
   tcp-close daemon                 Metrics at http://127.0.0.1:10060/metrics
   tcp-close check                  What this kernel allows, hook by hook
   tcp-close watch --help           More examples
@@ -33,6 +34,14 @@ How to read the table:
   …  goes on, and has a line of its own when it ends
   ?  was passed through, but for an unknown time
   -  does not apply, or is not known
+";
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  tcp-close list                               Every socket that is closing
+  tcp-close list --state close-wait            Those that their process does not close
+  tcp-close list --state time-wait -D 443 -o json | jq .left_seconds
+                                               How long each TIME-WAIT has yet to go
 ";
 
 const DAEMON_EXAMPLES: &str = "\
@@ -105,6 +114,9 @@ pub enum Command {
     /// Prints a line per close as it ends, and per TIME-WAIT as it ends.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{WATCH_EXAMPLES}\n{EXIT_CODES}"))]
     Watch(WatchArgs),
+    /// Prints every socket that is closing now, by the kernel's own table.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{LIST_EXAMPLES}\n{EXIT_CODES}"))]
+    List(ListArgs),
     /// Follows every close and serves metrics over HTTP.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{DAEMON_EXAMPLES}\n{EXIT_CODES}"))]
     Daemon(DaemonArgs),
@@ -150,7 +162,6 @@ pub enum ProbeFamily {
 
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that is typed or not")]
 pub struct WatchArgs {
     /// How to watch.
     #[command(flatten)]
@@ -170,29 +181,9 @@ pub struct WatchArgs {
     )]
     pub state: Vec<TcpState>,
 
-    /// Only IPv4, IPv4 mapped into IPv6 included.
-    #[arg(short = '4', long, conflicts_with = "ipv6", env = "TCP_CLOSE_IPV4", value_parser = FalseyValueParser::new())]
-    pub ipv4: bool,
-
-    /// Only IPv6.
-    #[arg(short = '6', long, env = "TCP_CLOSE_IPV6", value_parser = FalseyValueParser::new())]
-    pub ipv6: bool,
-
-    /// Only these local ports.
-    #[arg(short = 'L', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_LOCALPORT", value_parser = port)]
-    pub localport: Vec<u16>,
-
-    /// Only these remote ports.
-    #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port)]
-    pub remoteport: Vec<u16>,
-
-    /// Only sockets closed by these processes.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID", value_parser = at_least_one::<u32>)]
-    pub pid: Vec<u32>,
-
-    /// Only sockets closed by processes of these names.
-    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "TCP_CLOSE_COMM")]
-    pub comm: Vec<String>,
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
 
     /// Stop after this long, such as 10s or 5m.
     #[arg(long, value_name = "TIME", value_parser = duration, env = "TCP_CLOSE_DURATION")]
@@ -219,6 +210,34 @@ pub struct WatchArgs {
     pub tables: TableArgs,
 }
 
+/// Which connections to show.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Only IPv4, IPv4 mapped into IPv6 included.
+    #[arg(short = '4', long, conflicts_with = "ipv6", env = "TCP_CLOSE_IPV4", value_parser = FalseyValueParser::new())]
+    pub ipv4: bool,
+
+    /// Only IPv6.
+    #[arg(short = '6', long, env = "TCP_CLOSE_IPV6", value_parser = FalseyValueParser::new())]
+    pub ipv6: bool,
+
+    /// Only these local ports.
+    #[arg(short = 'L', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_LOCALPORT", value_parser = port)]
+    pub localport: Vec<u16>,
+
+    /// Only these remote ports.
+    #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port)]
+    pub remoteport: Vec<u16>,
+
+    /// Only sockets opened or closed by these processes.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID", value_parser = at_least_one::<u32>)]
+    pub pid: Vec<u32>,
+
+    /// Only sockets opened or closed by processes of these names.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', env = "TCP_CLOSE_COMM")]
+    pub comm: Vec<String>,
+}
+
 /// How many closes may be followed at once.
 #[derive(Debug, Args)]
 pub struct TableArgs {
@@ -229,6 +248,34 @@ pub struct TableArgs {
     /// Minisocks that may be followed at once, some 600 bytes each.
     #[arg(long, value_name = "N", default_value_t = 262_144, env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one::<usize>)]
     pub max_minisocks: usize,
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Only sockets of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub netns: Vec<String>,
+
+    /// Only sockets in these closing states, in the spelling of ss or of the kernel.
+    #[arg(long, value_name = "STATE", value_delimiter = ',', env = "TCP_CLOSE_STATE", value_parser = closing_state)]
+    pub state: Vec<TcpState>,
+
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// A table for people, or JSON, one object per line.
+    #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
+    pub output: Output,
+
+    /// No header line.
+    #[arg(short = 'H', long, env = "TCP_CLOSE_NO_HEADER", value_parser = FalseyValueParser::new())]
+    pub no_header: bool,
+
+    /// Columns wide enough for any IPv6 address.
+    #[arg(short, long, env = "TCP_CLOSE_WIDE", value_parser = FalseyValueParser::new())]
+    pub wide: bool,
 }
 
 /// Arguments of `daemon`.
@@ -311,6 +358,15 @@ fn telemetry_path(text: &str) -> Result<String, String> {
 fn at_least_one<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, String> {
     let number = text.parse().ok().filter(|number| *number > T::default());
     number.ok_or_else(|| "it takes a whole number of at least 1".to_owned())
+}
+
+fn closing_state(text: &str) -> Result<TcpState, String> {
+    let state: TcpState = text.parse().map_err(|unknown: crate::event::UnknownState| unknown.to_string())?;
+    if state.is_closing() {
+        return Ok(state);
+    }
+    Err("it is no closing state; those are fin-wait-1, fin-wait-2, time-wait, close-wait, last-ack, closing"
+        .to_owned())
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, String> {

@@ -17,12 +17,14 @@ use crate::{
 
 mod check;
 mod daemon;
+mod list;
 mod watch;
 
 /// Does what was asked for.
 pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Watch(args) => watch::run(args.try_into()?),
+        Command::List(args) => list::run(&args.try_into()?),
         Command::Daemon(args) => daemon::run(args.try_into()?),
         Command::Check(args) => check::run(&args),
     }

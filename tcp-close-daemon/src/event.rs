@@ -288,6 +288,8 @@ pub struct Listed {
     pub state: TcpState,
     /// User of the socket; `None` of a minisock.
     pub uid: Option<u32>,
+    /// Where a full socket was made, an accepted one its listener.
+    pub cgroup: Option<CgroupId>,
     /// Of a minisock, when its wait is nominally up, to some milliseconds; `None` of a full socket.
     pub nominal_end: Option<Monotonic>,
 }

@@ -8,7 +8,7 @@ use std::{
 use tcp_close_abi::MAX_NETNS;
 
 use crate::{
-    cli::{DaemonArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs},
+    cli::{DaemonArgs, FilterArgs, ListArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs},
     event::{Pair, Process, TcpState},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
@@ -58,24 +58,46 @@ impl TryFrom<WatchArgs> for WatchSettings {
     type Error = SettingsError;
 
     fn try_from(args: WatchArgs) -> Result<Self, SettingsError> {
-        let family = match (args.ipv4, args.ipv6) {
-            (true, _) => Some(AddressFamily::V4),
-            (_, true) => Some(AddressFamily::V6),
-            _ => None,
-        };
         Ok(Self {
             probe: probe_settings(&args.probe, args.transitions)?,
             limits: limits(&args.tables),
-            filter: Filter {
-                family,
-                local_ports: args.localport,
-                remote_ports: args.remoteport,
-                pids: args.pid,
-                comms: args.comm,
-            },
+            filter: filter(args.filter),
             transitions: args.transitions.then_some(args.state),
             duration: args.duration,
             count: args.count,
+            output: args.output,
+            header: !args.no_header,
+            wide: args.wide,
+        })
+    }
+}
+
+/// What `list` is to do.
+#[derive(Clone, Debug)]
+pub struct ListSettings {
+    /// Inode numbers of the network namespaces to look into; empty for all.
+    pub netns: Vec<u32>,
+    /// Which sockets to print, by their state.
+    pub states: Vec<TcpState>,
+    /// And otherwise.
+    pub filter: Filter,
+    /// Form of the lines.
+    pub output: Output,
+    /// Whether a table begins with a header.
+    pub header: bool,
+    /// Whether columns are wide enough for any IPv6 address.
+    pub wide: bool,
+}
+
+impl TryFrom<ListArgs> for ListSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: ListArgs) -> Result<Self, SettingsError> {
+        let all = TcpState::ALL.into_iter().filter(|state| state.is_closing());
+        Ok(Self {
+            netns: inodes(&args.netns)?,
+            states: if args.state.is_empty() { all.collect() } else { args.state },
+            filter: filter(args.filter),
             output: args.output,
             header: !args.no_header,
             wide: args.wide,
@@ -112,13 +134,32 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
     }
 }
 
+fn inodes(names: &[String]) -> Result<Vec<u32>, NetnsError> {
+    names.iter().map(|name| netns::inode(name)).collect()
+}
+
+fn filter(args: FilterArgs) -> Filter {
+    let family = match (args.ipv4, args.ipv6) {
+        (true, _) => Some(AddressFamily::V4),
+        (_, true) => Some(AddressFamily::V6),
+        _ => None,
+    };
+    Filter {
+        family,
+        local_ports: args.localport,
+        remote_ports: args.remoteport,
+        pids: args.pid,
+        comms: args.comm,
+    }
+}
+
 /// What the probes are to watch. Records of opening are wanted only by who prints them.
 fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSettings, SettingsError> {
     if args.netns.len() > MAX_NETNS {
         return Err(SettingsError::TooManyNetns { given: args.netns.len() });
     }
     Ok(ProbeSettings {
-        netns: args.netns.iter().map(|name| netns::inode(name)).collect::<Result<_, _>>()?,
+        netns: inodes(&args.netns)?,
         record_opening,
         ring_bytes: args.ring_bytes.next_power_of_two(),
         family: family(args.probe),

@@ -134,7 +134,9 @@ fn an_empty_variable_is_not_set() {
             empty.env(variable, "");
         }
         let output = run_unprivileged(empty);
-        assert_eq!(output.status.code(), Some(3), "{}: {}", command.get_name(), text(&output.stderr));
+        // Everybody may look at the kernel's table.
+        let expected = if command.get_name() == "list" { 0 } else { 3 };
+        assert_eq!(output.status.code(), Some(expected), "{}: {}", command.get_name(), text(&output.stderr));
     }
 }
 

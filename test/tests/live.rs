@@ -36,6 +36,8 @@ mod families;
 mod full_ring;
 #[path = "live/hidden_addresses.rs"]
 mod hidden_addresses;
+#[path = "live/list.rs"]
+mod list;
 #[path = "live/lost.rs"]
 mod lost;
 #[path = "live/not_closes.rs"]

@@ -90,6 +90,11 @@ impl Close {
         close
     }
 
+    /// The same socket, made in this cgroup.
+    pub(super) const fn made_in(self, cgroup: Option<CgroupId>) -> Self {
+        Self { cgroup, ..self }
+    }
+
     /// The same socket, now that it is known by this.
     pub(super) const fn known_as(self, id: ConnectionId) -> Self {
         Self { id, ..self }

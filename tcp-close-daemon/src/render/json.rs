@@ -4,17 +4,19 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use serde::Serialize;
 
+use super::Listed;
 use crate::{
     clock::Anchor,
-    event::{ConnectionId, Monotonic, Pair, Process},
+    event::{ConnectionId, Monotonic, Pair, Process, TcpState},
     lifecycle::{
         Observation,
         observation::{
-            Bytes, Closed, Fin, Manner, MinisockEnded, RFC_9293_2MSL, ResetSeen, States, Story, Then,
+            Bytes, Closed, Fin, Manner, MinisockEnded, RFC_9293_2MSL, ResetSeen, Role, States, Story, Then,
             TimeWait, Transition,
         },
     },
     owner::Home,
+    snapshot::Row,
 };
 
 /// Renders observations as lines of JSON.
@@ -163,6 +165,30 @@ struct TransitionLine {
     seconds: Option<f64>,
 }
 
+/// A socket that is closing.
+#[derive(Serialize)]
+struct ListLine {
+    state: &'static str,
+    age_seconds: Option<f64>,
+    left_seconds: Option<f64>,
+    netns: u32,
+    family: &'static str,
+    local: Address,
+    remote: Address,
+    cookie: Option<u64>,
+    role: Option<&'static str>,
+    owner: Owner,
+    holders: Vec<HolderLine>,
+    source: &'static str,
+}
+
+#[derive(Serialize)]
+struct HolderLine {
+    pid: u32,
+    comm: String,
+    fd: i32,
+}
+
 impl Json {
     /// With the kernel's names for the reasons of a reset. Where retransmissions are not seen, their number is not
     /// known either.
@@ -187,6 +213,33 @@ impl Json {
         };
         // Plain structures of numbers and strings cannot fail to serialize.
         line.ok()
+    }
+
+    /// The line of a socket that is closing.
+    pub fn listed(listed: &Listed<'_>) -> String {
+        let Row { id, pair, state, timer, holder } = listed.row;
+        let left = timer.filter(|_| listed.row.is_minisock());
+        let Home { unit, container, pod } = listed.home.cloned().unwrap_or_default();
+        let line = ListLine {
+            state: state.label(),
+            age_seconds: None,
+            left_seconds: left.map(|timer| timer.left.as_secs_f64()),
+            netns: id.netns,
+            family: family(pair),
+            local: address(pair.local),
+            remote: address(pair.remote),
+            cookie: id.cookie(),
+            role: role(*state),
+            owner: Owner { unit, container, pod, uid: holder.map(|holder| holder.uid), ..Owner::default() },
+            holders: listed
+                .held
+                .iter()
+                .map(|held| HolderLine { pid: held.by.pid, comm: held.by.comm.to_string(), fd: held.fd })
+                .collect(),
+            source: "snapshot",
+        };
+        // Plain structures of numbers and strings cannot fail to serialize.
+        serde_json::to_string(&line).unwrap_or_default()
     }
 
     fn closed(&self, closed: &Closed, home: Option<&Home>, anchor: &Anchor) -> ClosedLine {
@@ -302,10 +355,24 @@ fn head(event: &'static str, at: Monotonic, id: ConnectionId, pair: &Pair, ancho
         time: anchor.wall(at).strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string(),
         monotonic_ns: at.as_nanos(),
         netns: id.netns,
-        family: if pair.remote.is_ipv4() { "ipv4" } else { "ipv6" },
+        family: family(pair),
         local: address(pair.local),
         remote: address(pair.remote),
         cookie: id.cookie(),
+    }
+}
+
+const fn family(pair: &Pair) -> &'static str {
+    if pair.remote.is_ipv4() { "ipv4" } else { "ipv6" }
+}
+
+/// Who closed first, as far as the state tells. TIME-WAIT follows an active close and a simultaneous one.
+const fn role(state: TcpState) -> Option<&'static str> {
+    match state {
+        TcpState::FinWait1 | TcpState::FinWait2 => Some(Role::Active.label()),
+        TcpState::CloseWait | TcpState::LastAck => Some(Role::Passive.label()),
+        TcpState::Closing => Some(Role::Simultaneous.label()),
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use jiff::tz::TimeZone;
 
-use super::measure::Measure;
+use super::{Listed, measure::Measure};
 use crate::{
     clock::Anchor,
     event::{Monotonic, Process, TcpState},
@@ -13,6 +13,7 @@ use crate::{
         observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
     },
     owner::Home,
+    snapshot::Row,
 };
 
 /// Width of `255.255.255.255:65535`.
@@ -56,6 +57,30 @@ impl Table {
     /// Names of the columns of state changes.
     pub fn transitions_header(&self) -> String {
         self.transitions_row(["TIME", "OWNER", "LOCAL", "REMOTE", "OLDSTATE", "", "NEWSTATE", "DWELL"])
+    }
+
+    /// Names of the columns of a list.
+    pub fn list_header(&self) -> String {
+        self.list_row(["STATE", "OWNER", "LOCAL", "REMOTE", "LEFT"])
+    }
+
+    /// The line of a socket that is closing.
+    pub fn listed(&self, listed: &Listed<'_>) -> String {
+        let Row { pair, state, timer, .. } = listed.row;
+        let left = timer.filter(|_| listed.row.is_minisock());
+        self.list_row([
+            state.ss_name(),
+            &owned_by(listed.held.first().map(|held| held.by), listed.home),
+            &self.address(pair.local),
+            &self.address(pair.remote),
+            &left.map_or_else(|| NOTHING.to_owned(), |timer| Measure(timer.left).to_string()),
+        ])
+    }
+
+    fn list_row(&self, columns: [&str; 5]) -> String {
+        let [state, owner, local, remote, left] = columns;
+        let width = self.address_width;
+        format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {left}")
     }
 
     /// The line of an observation; `None` for one that has none.
@@ -191,7 +216,10 @@ const fn manner_word(manner: Manner) -> &'static str {
 
 /// Who closed, else who opened; where no process is known, whose service or container it is.
 fn owner(story: Option<&Story>, home: Option<&Home>) -> String {
-    let known = story.and_then(|story| story.closer.or(story.opener));
+    owned_by(story.and_then(|story| story.closer.or(story.opener)), home)
+}
+
+fn owned_by(known: Option<Process>, home: Option<&Home>) -> String {
     let or_home = || {
         home.and_then(Home::name).map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH))
     };

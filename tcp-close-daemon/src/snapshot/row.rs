@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use netlink_packet_core::NlasIterator;
 use tcp_close_abi::{AF_INET, AF_INET6};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-use crate::event::{ConnectionId, Listed, Monotonic, Pair, TcpState};
+use crate::event::{CgroupId, ConnectionId, Listed, Monotonic, Pair, TcpState};
 
 /// What the kernel says of a socket.
 ///
@@ -62,6 +63,8 @@ pub struct Holder {
     pub uid: u32,
     /// Inode of its file; `None` once no process holds it.
     pub inode: Option<u32>,
+    /// Where it was made, an accepted one its listener; `None` where the kernel does not tell (before Linux 5.7).
+    pub cgroup: Option<CgroupId>,
 }
 
 impl Row {
@@ -77,6 +80,7 @@ impl Row {
             pair: self.pair,
             state: self.state,
             uid: self.holder.map(|holder| holder.uid),
+            cgroup: self.holder.and_then(|holder| holder.cgroup),
             nominal_end: timer.map(|timer| read_at + timer.left),
         }
     }
@@ -84,7 +88,7 @@ impl Row {
     /// From the body of an answer of this namespace. `None` for one that is cut short, or speaks of no state or family
     /// that TCP has.
     pub(super) fn parse(netns: u32, body: &[u8]) -> Option<Self> {
-        let (message, _attributes) = InetDiagMsg::read_from_prefix(body).ok()?;
+        let (message, attributes) = InetDiagMsg::read_from_prefix(body).ok()?;
         let timer = timer(&message);
         let is_minisock = timer.is_some_and(|timer| timer.kind == TimerKind::Minisock);
         let [low, high] = message.cookie;
@@ -99,6 +103,7 @@ impl Row {
             holder: (!is_minisock).then_some(Holder {
                 uid: message.uid,
                 inode: Some(message.inode).filter(|&inode| inode != 0),
+                cgroup: cgroup(attributes),
             }),
         })
     }
@@ -129,6 +134,14 @@ struct InetDiagMsg {
 }
 
 const _: () = assert!(size_of::<InetDiagMsg>() == 72 && offset_of!(InetDiagMsg, expires) == 52);
+
+/// `INET_DIAG_CGROUP_ID` (`include/uapi/linux/inet_diag.h`), which the kernel adds unasked.
+fn cgroup(attributes: &[u8]) -> Option<CgroupId> {
+    const CGROUP_ID: u16 = 21;
+    let mut attributes = NlasIterator::new(attributes).map_while(Result::ok);
+    let id = attributes.find(|attribute| attribute.kind() == CGROUP_ID)?;
+    CgroupId::new(u64::from_ne_bytes(*id.value().first_chunk()?))
+}
 
 fn timer(message: &InetDiagMsg) -> Option<Timer> {
     let kind = match message.timer {

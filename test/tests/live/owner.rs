@@ -7,7 +7,12 @@ use std::{
 };
 
 use rustix::pipe::fcntl_getpipe_size;
-use tcp_close::{clock::monotonic_now, event::Process, owner::Homes};
+use tcp_close::{
+    clock::monotonic_now,
+    event::{Process, TcpState},
+    owner::Homes,
+    snapshot::Snapshot,
+};
 use tcp_close_test::{address::Family, cgroup::Cgroup, netns::Netns, stream, wire::Wire};
 
 use crate::{Lab, observer::Observer, orderly::by_role, read_to_fin};
@@ -83,5 +88,24 @@ fn a_socket_lives_in_the_cgroup_it_was_made_in_and_so_does_its_time_wait() {
         };
         let story = ended.story.expect("its close was seen");
         assert_eq!((story.cgroup, story.opener), (Some(of_client), active.story.opener));
+    }
+}
+
+/// The kernel's table tells it too, of sockets that nobody saw being made.
+#[test]
+fn a_snapshot_tells_where_a_socket_was_made() {
+    for family in Family::BOTH {
+        let cgroup = Cgroup::new();
+        let netns = Netns::new();
+        let (client, server) = cgroup.run(|| stream::pair(&netns, &netns, family.loopback()));
+        let snapshot = Snapshot::take(&[netns.inode()], &[TcpState::Established]).expect("sock_diag answers");
+        let mut homes = Homes::of_this_host();
+        let units: Vec<Option<String>> = snapshot
+            .rows
+            .iter()
+            .map(|row| homes.get(row.holder?.cgroup?, monotonic_now)?.unit.clone())
+            .collect();
+        assert_eq!(units, [Some(cgroup.name().to_owned()), Some(cgroup.name().to_owned())], "{snapshot:?}");
+        drop((client, server));
     }
 }

@@ -20,7 +20,7 @@ use tcp_close_test::{
 use crate::{many_connections, read_to_fin};
 
 /// The release binary that `cargo xtask test` built, or the one of an ordinary release build.
-fn program() -> Command {
+pub(crate) fn program() -> Command {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/tcp-close");
     Command::new(std::env::var_os("TCP_CLOSE_BIN").unwrap_or_else(|| default.into()))
 }

@@ -10,7 +10,7 @@ fn what_was_there_before_is_followed_from_then_on() {
     check(
         "\
         100.0 - listing
-        100.1 a listed 8
+        100.1 a listed 8 cgroup=2345
         100.1 b listed 5
         100.1 c listed fw2 left=30
         100.1 d listed tw left=20
@@ -25,7 +25,7 @@ fn what_was_there_before_is_followed_from_then_on() {
         &expect![[r#"
             105 a close_wait > last_ack by 42/srv
             105.1 a last_ack > close after 0.1
-            105.1 a closed, then closed: passive graceful by 42/srv, close_wait ?, last_ack 0.1, fin 0, peer's fin 4294967295, sent 0, received 0
+            105.1 a closed, then closed: passive graceful by 42/srv in cgroup 2345, close_wait ?, last_ack 0.1, fin 0, peer's fin 4294967295, sent 0, received 0
             106 minisock began in time_wait for 60 + 2.056
             106 b fin_wait2 > close
             106 b closed, then time_wait: active graceful, fin_wait2 ?, peer's fin 4294967295, sent 0, received 0

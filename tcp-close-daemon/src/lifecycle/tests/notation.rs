@@ -234,6 +234,7 @@ impl Script {
                 pair: arguments.pair(),
                 state: state(in_state),
                 uid: None,
+                cgroup: arguments.get("cgroup").and_then(|id| CgroupId::new(decimal(id))),
                 nominal_end: arguments
                     .get("left")
                     .map(|left| Monotonic::from_nanos((at + nanoseconds(left)).unsigned_abs())),

@@ -156,12 +156,14 @@ fn listed() -> impl Strategy<Value = Listed> {
             pair,
             state,
             uid: Some(0),
+            cgroup: None,
             nominal_end: None
         }),
         (pair(), minisock, end).prop_map(|(pair, state, end)| Listed {
             pair,
             state,
             uid: None,
+            cgroup: None,
             nominal_end: Some(end)
         }),
     ]

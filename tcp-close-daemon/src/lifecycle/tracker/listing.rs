@@ -211,7 +211,8 @@ impl Tracker {
             Key::Minisock(number)
         } else {
             self.take_socket(id);
-            let close = Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default());
+            let close =
+                Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default()).made_in(row.cgroup);
             self.roster.socket(id, Some(&close));
             self.count_state(None, Some(row.state));
             self.sockets.put(id, close);

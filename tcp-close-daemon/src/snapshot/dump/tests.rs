@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    event::{ConnectionId, Pair},
+    event::{CgroupId, ConnectionId, Pair},
     snapshot::{Holder, Timer, TimerKind},
 };
 
@@ -82,7 +82,7 @@ fn a_full_socket_and_who_holds_it() {
     let held = Row {
         state: TcpState::CloseWait,
         timer: None,
-        holder: Some(Holder { uid: 1000, inode: Some(4711) }),
+        holder: Some(Holder { uid: 1000, inode: Some(4711), cgroup: None }),
         ..row()
     };
     check(&body([2, 8, 0, 0], &LOCAL, &REMOTE, 0, [1000, 4711]), Some(held));
@@ -90,10 +90,31 @@ fn a_full_socket_and_who_holds_it() {
     let orphan = Row {
         state: TcpState::LastAck,
         timer: Some(Timer { kind: TimerKind::Retransmit, left: Duration::from_millis(204) }),
-        holder: Some(Holder { uid: 0, inode: None }),
+        holder: Some(Holder { uid: 0, inode: None, cgroup: None }),
         ..row()
     };
     check(&body([2, 9, 1, 3], &LOCAL, &REMOTE, 204, [0, 0]), Some(orphan));
+}
+
+/// Attributes come behind, each with its length and its kind, padded to four bytes.
+#[test]
+fn a_full_socket_and_where_it_was_made() {
+    let attribute = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).expect("a short attribute");
+        let mut bytes = [length.to_ne_bytes(), kind.to_ne_bytes()].concat();
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    let held = |attributes: &[Vec<u8>]| {
+        let body = [body([2, 8, 0, 0], &LOCAL, &REMOTE, 0, [0, 1]), attributes.concat()].concat();
+        Row::parse(7, &body).expect("a row").holder.expect("a full socket").cgroup
+    };
+    let id = attribute(21, &2345_u64.to_ne_bytes());
+    assert_eq!(held(&[attribute(8, &[0]), id.clone()]), CgroupId::new(2345));
+    assert_eq!(held(&[attribute(8, &[0])]), None);
+    assert_eq!(held(&[attribute(21, &[1, 2, 3, 4])]), None, "too short for one");
+    assert_eq!(held(&[id.get(..7).expect("twelve bytes").to_vec()]), None, "cut short");
 }
 
 #[test]
