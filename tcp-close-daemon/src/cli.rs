@@ -229,11 +229,11 @@ pub struct FilterArgs {
     #[arg(short = 'D', long, value_name = "PORT", value_delimiter = ',', env = "TCP_CLOSE_REMOTEPORT", value_parser = port)]
     pub remoteport: Vec<u16>,
 
-    /// Only sockets opened or closed by these processes.
+    /// Only sockets that these processes opened, closed or hold.
     #[arg(short, long, value_name = "PID", value_delimiter = ',', env = "TCP_CLOSE_PID", value_parser = at_least_one::<u32>)]
     pub pid: Vec<u32>,
 
-    /// Only sockets opened or closed by processes of these names.
+    /// Only sockets that processes of these names opened, closed or hold.
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "TCP_CLOSE_COMM")]
     pub comm: Vec<String>,
 }
