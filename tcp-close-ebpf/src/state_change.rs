@@ -210,8 +210,10 @@ fn cgroup<M: Memory>(sk: M) -> Result<u64, i32> {
         return cgroup_id(sk.follow(&LAYOUT.cgroup)?);
     }
     if constant(&LAYOUT.cgroup_or_class) != Layout::ABSENT {
+        /// `is_data` and `no_refcnt` of `struct sock_cgroup_data`.
+        const NO_POINTER: u64 = 1 | 2;
         let word: u64 = sk.get(&LAYOUT.cgroup_or_class)?;
-        if word != 0 && word & 3 == 0 {
+        if word != 0 && word & NO_POINTER == 0 {
             return cgroup_id(Untyped::new(word as *const u8));
         }
     }
