@@ -193,6 +193,18 @@ pub struct WatchArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one::<u64>, env = "TCP_CLOSE_COUNT")]
     pub count: Option<u64>,
 
+    /// How to print them.
+    #[command(flatten)]
+    pub lines: LinesArgs,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// How to print lines.
+#[derive(Debug, Args)]
+pub struct LinesArgs {
     /// A table for people, or JSON, one object per line.
     #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
     pub output: Output,
@@ -204,10 +216,6 @@ pub struct WatchArgs {
     /// Columns wide enough for any IPv6 address.
     #[arg(short, long, env = "TCP_CLOSE_WIDE", value_parser = FalseyValueParser::new())]
     pub wide: bool,
-
-    /// How many closes may be followed at once.
-    #[command(flatten)]
-    pub tables: TableArgs,
 }
 
 /// Which connections to show.
@@ -265,17 +273,9 @@ pub struct ListArgs {
     #[command(flatten)]
     pub filter: FilterArgs,
 
-    /// A table for people, or JSON, one object per line.
-    #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
-    pub output: Output,
-
-    /// No header line.
-    #[arg(short = 'H', long, env = "TCP_CLOSE_NO_HEADER", value_parser = FalseyValueParser::new())]
-    pub no_header: bool,
-
-    /// Columns wide enough for any IPv6 address.
-    #[arg(short, long, env = "TCP_CLOSE_WIDE", value_parser = FalseyValueParser::new())]
-    pub wide: bool,
+    /// How to print them.
+    #[command(flatten)]
+    pub lines: LinesArgs,
 }
 
 /// Arguments of `daemon`.

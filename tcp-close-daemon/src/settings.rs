@@ -8,7 +8,9 @@ use std::{
 use tcp_close_abi::MAX_NETNS;
 
 use crate::{
-    cli::{DaemonArgs, FilterArgs, ListArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs},
+    cli::{
+        DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs,
+    },
     event::{Pair, Process, TcpState},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
@@ -47,11 +49,7 @@ pub struct WatchSettings {
     /// After how many lines to stop.
     pub count: Option<u64>,
     /// Form of the lines.
-    pub output: Output,
-    /// Whether a table begins with a header.
-    pub header: bool,
-    /// Whether columns are wide enough for any IPv6 address.
-    pub wide: bool,
+    pub lines: Lines,
 }
 
 impl TryFrom<WatchArgs> for WatchSettings {
@@ -65,11 +63,20 @@ impl TryFrom<WatchArgs> for WatchSettings {
             transitions: args.transitions.then_some(args.state),
             duration: args.duration,
             count: args.count,
-            output: args.output,
-            header: !args.no_header,
-            wide: args.wide,
+            lines: lines(&args.lines),
         })
     }
+}
+
+/// The form of the lines that a command prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines {
+    /// For people, or for programs.
+    pub output: Output,
+    /// Whether a table begins with a header.
+    pub header: bool,
+    /// Whether columns are wide enough for any IPv6 address.
+    pub wide: bool,
 }
 
 /// What `list` is to do.
@@ -82,11 +89,7 @@ pub struct ListSettings {
     /// And otherwise.
     pub filter: Filter,
     /// Form of the lines.
-    pub output: Output,
-    /// Whether a table begins with a header.
-    pub header: bool,
-    /// Whether columns are wide enough for any IPv6 address.
-    pub wide: bool,
+    pub lines: Lines,
 }
 
 impl TryFrom<ListArgs> for ListSettings {
@@ -98,9 +101,7 @@ impl TryFrom<ListArgs> for ListSettings {
             netns: inodes(&args.netns)?,
             states: if args.state.is_empty() { all.collect() } else { args.state },
             filter: filter(args.filter),
-            output: args.output,
-            header: !args.no_header,
-            wide: args.wide,
+            lines: lines(&args.lines),
         })
     }
 }
@@ -136,6 +137,10 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
 
 fn inodes(names: &[String]) -> Result<Vec<u32>, NetnsError> {
     names.iter().map(|name| netns::inode(name)).collect()
+}
+
+const fn lines(args: &LinesArgs) -> Lines {
+    Lines { output: args.output, header: !args.no_header, wide: args.wide }
 }
 
 fn filter(args: FilterArgs) -> Filter {

@@ -39,8 +39,8 @@ pub(super) fn run(settings: &ListSettings) -> Result<ExitCode, Failure> {
 
 fn print(settings: &ListSettings, snapshot: &Snapshot, holders: &Holders) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let table = Table::new(settings.wide, TimeZone::system());
-    if settings.output == Output::Table && settings.header {
+    let table = Table::new(settings.lines.wide, TimeZone::system());
+    if settings.lines.output == Output::Table && settings.lines.header {
         writeln!(out, "{}", table.list_header())?;
     }
     let mut homes = Homes::of_this_host();
@@ -56,7 +56,7 @@ fn print(settings: &ListSettings, snapshot: &Snapshot, holders: &Holders) -> io:
         let cgroup = row.holder.and_then(|holder| holder.cgroup);
         let home = cgroup.and_then(|cgroup| homes.get(cgroup, clock::monotonic_now));
         let listed = Listed { row, held, home: home.as_deref() };
-        let line = match settings.output {
+        let line = match settings.lines.output {
             Output::Table => table.listed(&listed),
             Output::Json => Json::listed(&listed),
         };

@@ -86,7 +86,7 @@ struct Lines {
 impl Lines {
     fn new(settings: WatchSettings, json: Json) -> Self {
         Self {
-            table: Table::new(settings.wide, TimeZone::system()),
+            table: Table::new(settings.lines.wide, TimeZone::system()),
             json,
             homes: Homes::of_this_host(),
             out: BufWriter::new(io::stdout().lock()),
@@ -96,7 +96,7 @@ impl Lines {
     }
 
     fn header(&mut self) -> io::Result<()> {
-        if self.settings.output == Output::Table && self.settings.header {
+        if self.settings.lines.output == Output::Table && self.settings.lines.header {
             let header = if self.settings.transitions.is_some() {
                 self.table.transitions_header()
             } else {
@@ -151,7 +151,7 @@ impl Lines {
     fn line(&mut self, observation: &Observation, anchor: &Anchor) -> io::Result<bool> {
         let cgroup = observation.story().and_then(|story| story.cgroup);
         let home = cgroup.and_then(|cgroup| self.homes.get(cgroup, clock::monotonic_now));
-        let line = match self.settings.output {
+        let line = match self.settings.lines.output {
             Output::Table => self.table.line(observation, home.as_deref(), anchor),
             Output::Json => self.json.line(observation, home.as_deref(), anchor),
         };
