@@ -115,6 +115,8 @@ pub enum Command {
     #[command(after_help = EXIT_CODES, after_long_help = format!("{WATCH_EXAMPLES}\n{EXIT_CODES}"))]
     Watch(WatchArgs),
     /// Prints every socket that is closing now, by the kernel's own table.
+    ///
+    /// That names no owner of a TIME-WAIT, nor of any other socket that no process holds, and not how old one is.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{LIST_EXAMPLES}\n{EXIT_CODES}"))]
     List(ListArgs),
     /// Follows every close and serves metrics over HTTP.

@@ -78,6 +78,10 @@ impl TcpState {
         Self::Closing,
     ];
 
+    /// Those of a connection that has begun to close and not finished.
+    pub const CLOSING: [Self; 6] =
+        [Self::FinWait1, Self::FinWait2, Self::TimeWait, Self::CloseWait, Self::LastAck, Self::Closing];
+
     /// The state with the kernel's number; `None` for a number that is not a state of a connection.
     pub fn from_kernel(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|&state| state as u32 == number)

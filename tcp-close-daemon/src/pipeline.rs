@@ -49,6 +49,8 @@ pub enum Request {
     /// The kernel's table as it was since then. Before the next one begins, this one has to be taken in, which is waited
     /// for.
     Listing(Snapshot, oneshot::Sender<()>),
+    /// There is no table: nothing has to be remembered for it any more.
+    ListingFailed,
 }
 
 /// Everything that can wake the loop.
@@ -120,17 +122,13 @@ struct Listing {
     arrived: Monotonic,
     rows: vec::IntoIter<Row>,
     /// The namespaces that were read, and when.
-    read: Vec<(u32, Monotonic)>,
+    read: HashMap<u32, Monotonic>,
     /// Told when all of it is taken in.
     done: oneshot::Sender<()>,
 }
 
 /// What is about no socket.
 const NOBODY: ConnectionId = ConnectionId { netns: 0, socket: 0 };
-
-const fn of_listing(at: Monotonic, id: ConnectionId, kind: EventKind) -> Event {
-    Event { at, id, kind }
-}
 
 impl Pipeline {
     /// Puts the parts together around attached probes.
@@ -184,7 +182,10 @@ impl Pipeline {
                     let _stopping_anyway = each_turn(self.report(false));
                     return Ok(reason);
                 }
-                Input::Request(Request::Figures(done)) => {
+                Input::Request(request) => {
+                    let Some(done) = self.answer(request) else {
+                        continue;
+                    };
                     self.turn(clock::monotonic_now())?;
                     if each_turn(self.report(true)).is_break() {
                         return Ok(StopReason::Done);
@@ -192,7 +193,6 @@ impl Pipeline {
                     // The reader may have gone away meanwhile.
                     let _gone = done.send(());
                 }
-                Input::Request(request) => self.answer(request),
                 Input::Ring | Input::Tick => {
                     self.turn(clock::monotonic_now())?;
                     if each_turn(self.report(false)).is_break() {
@@ -204,26 +204,27 @@ impl Pipeline {
         }
     }
 
-    /// Answers a request that takes no turn.
-    fn answer(&mut self, request: Request) {
+    /// Answers a request; gives back who waits for a turn first, if that is what it takes.
+    fn answer(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
         let now = clock::monotonic_now();
+        let of_listing = |kind| Event { at: now, id: NOBODY, kind };
         // Whoever asked may have gone away meanwhile.
         match request {
-            Request::Figures(done) => {
-                let _gone = done.send(());
-            }
+            Request::Figures(done) => return Some(done),
             Request::Minisocks(counts) => {
                 let _gone = counts.send(self.tracker.minisocks_by_netns());
             }
             Request::ListingBegins(known) => {
-                self.sequencer.push(of_listing(now, NOBODY, EventKind::ListingBegan));
+                self.sequencer.push(of_listing(EventKind::ListingBegan));
                 let _gone = known.send(());
             }
-            Request::Listing(snapshot, done) => {
-                let Snapshot { rows, read, .. } = snapshot;
+            Request::Listing(Snapshot { rows, read, .. }, done) => {
+                let read = read.into_iter().collect();
                 self.listing = Some(Listing { arrived: now, rows: rows.into_iter(), read, done });
             }
+            Request::ListingFailed => self.sequencer.push(of_listing(EventKind::ListingEnded)),
         }
+        None
     }
 
     /// Takes in some of the kernel's table, once all events are in that are older.
@@ -231,17 +232,17 @@ impl Pipeline {
         let Some(listing) = self.listing.as_mut().filter(|listing| listing.arrived <= complete) else {
             return;
         };
-        let mut apply =
-            |id, kind| self.tracker.apply(&of_listing(complete, id, kind), &mut self.observations);
+        let mut apply = |id, kind| {
+            self.tracker.apply(&Event { at: complete, id, kind }, &mut self.observations);
+        };
         for row in listing.rows.by_ref().take(LISTED_PER_TURN) {
-            let read_at = listing.read.iter().find(|(netns, _)| *netns == row.id.netns);
-            let read_at = read_at.map_or(listing.arrived, |&(_, at)| at);
+            let read_at = listing.read.get(&row.id.netns).copied().unwrap_or(listing.arrived);
             apply(row.id, EventKind::Listed(row.listed(read_at)));
         }
         if listing.rows.len() > 0 {
             return;
         }
-        for &(netns, _) in &listing.read {
+        for &netns in listing.read.keys() {
             apply(ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
         }
         apply(NOBODY, EventKind::ListingEnded);

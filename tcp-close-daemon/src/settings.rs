@@ -96,10 +96,9 @@ impl TryFrom<ListArgs> for ListSettings {
     type Error = SettingsError;
 
     fn try_from(args: ListArgs) -> Result<Self, SettingsError> {
-        let all = TcpState::ALL.into_iter().filter(|state| state.is_closing());
         Ok(Self {
             netns: inodes(&args.netns)?,
-            states: if args.state.is_empty() { all.collect() } else { args.state },
+            states: if args.state.is_empty() { TcpState::CLOSING.to_vec() } else { args.state },
             filter: filter(args.filter),
             lines: lines(&args.lines),
         })

@@ -17,16 +17,6 @@ use crate::{
     snapshot::{self, Snapshot},
 };
 
-/// What the kernel is asked for: what closes.
-const CLOSING: [TcpState; 6] = [
-    TcpState::FinWait1,
-    TcpState::FinWait2,
-    TcpState::TimeWait,
-    TcpState::CloseWait,
-    TcpState::LastAck,
-    TcpState::Closing,
-];
-
 /// Looks that must all differ before a whole table is read: sockets come and go between our count and the kernel's.
 const LOOKS: usize = 3;
 
@@ -88,7 +78,7 @@ impl Reconcile {
             return;
         }
         let netns = netns.to_vec();
-        let taken = spawn_blocking(move || Snapshot::take(&netns, &CLOSING)).await;
+        let taken = spawn_blocking(move || Snapshot::take(&netns, &TcpState::CLOSING)).await;
         let outcome = taken.map_err(anyhow::Error::from).and_then(|taken| Ok(taken?));
         match outcome {
             Ok(snapshot) => {
@@ -104,6 +94,7 @@ impl Reconcile {
                 }
             }
             Err(error) => {
+                let _gone = self.pipeline.send(Request::ListingFailed).await;
                 if !std::mem::replace(told, true) {
                     tracing::warn!("sockets that are older than this daemon are not known: {error:#}");
                 }
