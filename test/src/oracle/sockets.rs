@@ -155,12 +155,12 @@ where
     }
 }
 
-/// Why a minisock was not destroyed.
+/// Why a socket was not destroyed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotDestroyed {
     /// Before Linux 5.18 `tcp_abort` answers EOPNOTSUPP where the socket is a minisock, and leaves it alone.
     Unsupported,
-    /// It ended by itself just before.
+    /// The table has it no more: it ended by itself just before.
     Gone,
 }
 
@@ -175,7 +175,7 @@ where
     let mut doomed = sockets(netns);
     doomed.retain(which);
     if doomed.is_empty() {
-        give_up("there is no socket to destroy");
+        return Err(NotDestroyed::Gone);
     }
     netns
         .run(move || {
