@@ -116,7 +116,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Prints every socket that is closing now, by the kernel's own table.
     ///
-    /// That names no owner of a TIME-WAIT, nor of any other socket that no process holds, and not how old one is.
+    /// That names no owner of a TIME-WAIT, nor of any other socket that no process holds, and not how old one is: a daemon
+    /// that has seen them close tells that.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{LIST_EXAMPLES}\n{EXIT_CODES}"))]
     List(ListArgs),
     /// Follows every close and serves metrics over HTTP.
@@ -260,6 +261,18 @@ pub struct TableArgs {
     pub max_minisocks: usize,
 }
 
+/// Where the daemon is asked.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The daemon's socket [default: /run/tcp-close/tcp-close.sock, if a daemon answers there].
+    #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "standalone")]
+    pub socket: Option<String>,
+
+    /// Do without the daemon.
+    #[arg(long, env = "TCP_CLOSE_STANDALONE", value_parser = FalseyValueParser::new())]
+    pub standalone: bool,
+}
+
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
@@ -270,6 +283,10 @@ pub struct ListArgs {
     /// Only sockets in these closing states, in the spelling of ss or of the kernel.
     #[arg(long, value_name = "STATE", value_delimiter = ',', env = "TCP_CLOSE_STATE", value_parser = closing_state)]
     pub state: Vec<TcpState>,
+
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
 
     /// Which connections.
     #[command(flatten)]
@@ -300,6 +317,18 @@ pub struct DaemonArgs {
     /// Path of the metrics.
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", env = "TCP_CLOSE_WEB_TELEMETRY_PATH", value_parser = telemetry_path)]
     pub telemetry_path: String,
+
+    /// Socket that the other commands ask at [default: /run/tcp-close/tcp-close.sock, if it can be had].
+    #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
+    pub socket: Option<String>,
+
+    /// How many services, and how many destinations, have series of their own in the metrics; the rest is counted as "other".
+    #[arg(long, value_name = "N", default_value_t = crate::metrics::MOST_SERVICES, env = "TCP_CLOSE_TOP", value_parser = at_least_one::<usize>)]
+    pub top: usize,
+
+    /// How long a socket may be in CLOSE-WAIT before its process is looked for, and named in the log.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration, env = "TCP_CLOSE_CLOSE_WAIT_AFTER")]
+    pub close_wait_after: std::time::Duration,
 
     /// How often to hold what is followed against the kernel's own counts; where they differ, its table is read.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, env = "TCP_CLOSE_RECONCILE_INTERVAL")]

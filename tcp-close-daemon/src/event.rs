@@ -3,7 +3,17 @@
 //! Live records, a recording, a snapshot and a table in a test all become these; nothing downstream knows where
 //! an event came from. Every event carries its own time, so nothing downstream needs a clock.
 
-use std::{fmt, net::SocketAddr, num::NonZeroU64, ops, str::FromStr, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
+    ops,
+    str::FromStr,
+    time::Duration,
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A moment on the kernel's `CLOCK_MONOTONIC`, in nanoseconds.
 ///
@@ -45,7 +55,8 @@ impl ops::Sub<Duration> for Monotonic {
 }
 
 /// A TCP state, numbered as in Linux (`include/net/tcp_states.h`, user-space ABI).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 #[expect(missing_docs, reason = "RFC 9293 §3.3.2 defines them")]
 pub enum TcpState {
@@ -195,6 +206,45 @@ pub struct Pair {
     pub remote: SocketAddr,
 }
 
+impl Pair {
+    /// Its address family; an IPv4 address mapped into IPv6 counts as IPv4.
+    pub const fn family(&self) -> AddressFamily {
+        if self.remote.is_ipv4() { AddressFamily::V4 } else { AddressFamily::V6 }
+    }
+}
+
+/// An address and its port, as JSON has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// The address.
+    pub addr: IpAddr,
+    /// The port.
+    pub port: u16,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { addr: address.ip(), port: address.port() }
+    }
+}
+
+impl From<Address> for SocketAddr {
+    fn from(Address { addr, port }: Address) -> Self {
+        Self::new(addr, port)
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressFamily {
+    /// IPv4.
+    #[serde(rename = "ipv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
 /// The kernel's name of a process or thread (`task_struct.comm`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Comm([u8; 16]);
@@ -217,6 +267,34 @@ impl fmt::Display for Comm {
     }
 }
 
+impl FromStr for Comm {
+    type Err = Infallible;
+
+    /// What is longer than the kernel's names are is cut off.
+    fn from_str(name: &str) -> Result<Self, Infallible> {
+        let mut bytes = [0; 16];
+        // The last byte stays empty.
+        for (place, &byte) in bytes.iter_mut().take(15).zip(name.as_bytes()) {
+            *place = byte;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl Serialize for Comm {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Comm {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let Ok(comm) = name.parse();
+        Ok(comm)
+    }
+}
+
 impl fmt::Debug for Comm {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{self}")
@@ -224,7 +302,7 @@ impl fmt::Debug for Comm {
 }
 
 /// A process, as it was when it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Process id in the initial PID namespace.
     pub pid: u32,
@@ -273,6 +351,8 @@ pub enum EventKind {
     MinisockRestarted(MinisockTimer),
     /// A minisock ends, for the reason that the place in the kernel tells.
     MinisockEnded(MinisockTimer, Cancel),
+    /// Somebody has looked who holds this full socket open.
+    Held(Process),
     /// The kernel is about to be asked for its table of sockets.
     ListingBegan,
     /// The kernel had this socket in its table, some time after it was asked and before now.
@@ -334,6 +414,30 @@ pub struct StateChange {
     pub bytes_sent: u64,
     /// Bytes received in order; a FIN counts as one.
     pub bytes_received: u64,
+}
+
+impl StateChange {
+    /// A change of which nothing else is known.
+    pub const fn bare(pair: Pair, from: TcpState, to: TcpState) -> Self {
+        Self {
+            pair,
+            from,
+            to,
+            error: SocketError::None,
+            uid: 0,
+            process: None,
+            opener: None,
+            cgroup: None,
+            write_seq: 0,
+            snd_nxt: 0,
+            snd_una: 0,
+            rcv_nxt: 0,
+            segs_in: 0,
+            segs_out: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+        }
+    }
 }
 
 /// What `sk_err` says at the end of a connection.

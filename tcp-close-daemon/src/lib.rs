@@ -3,8 +3,10 @@
 //! Modules in the order a newcomer reads them: what was seen, what it means, where it comes from, what drives it,
 //! where it goes, and what a person types.
 
+pub mod api;
 pub mod cli;
 pub mod clock;
+pub mod closing;
 pub mod commands;
 pub mod decode;
 pub mod event;

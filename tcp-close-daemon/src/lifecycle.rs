@@ -12,6 +12,7 @@ mod close;
 mod listeners;
 mod minisock;
 pub mod observation;
+mod owners;
 mod roster;
 mod sequence;
 mod tracker;
@@ -19,8 +20,9 @@ mod tracker;
 pub use census::Census;
 pub use minisock::Wait;
 pub use observation::Observation;
+pub use owners::OwnerKey;
 pub use sequence::Sequencer;
-pub use tracker::{Corrections, Limits, Sees, Stats, Tracker};
+pub use tracker::{Closing, Corrections, Entry, Limits, Sees, Stats, Tracker};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,11 @@
 //! [`Metrics::observe`] (what the core says) or [`Metrics::update`] (what the kernel side counts), and bring
 //! docs/metrics.md up to date: `UPDATE_EXPECT=1 cargo test -p tcp-close-daemon --test metrics`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use prometheus::{Encoder as _, TextEncoder};
@@ -18,7 +22,8 @@ use crate::{
         self, Census, Corrections, Observation, Stats,
         observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
-    metrics::catalogue::Catalogue,
+    metrics::{catalogue::Catalogue, services::Services},
+    owner::Homes,
     pipeline::{Losses, Turn},
     probe::{HookReport, ProgramStats},
 };
@@ -27,11 +32,17 @@ mod ages;
 mod catalogue;
 mod census;
 mod kernel_counts;
+mod services;
+mod top;
+
+/// Services that have series of their own, unless somebody says otherwise.
+pub const MOST_SERVICES: usize = 50;
 
 /// All metrics of the daemon.
 pub struct Metrics {
     catalogue: Catalogue,
     counts: kernel_counts::KernelCounts,
+    services: Services,
 }
 
 impl Metrics {
@@ -51,9 +62,19 @@ impl Metrics {
         catalogue.tracked_limit.with_label_values(&["minisocks"]).set(as_gauge(tables.minisocks as u64));
         catalogue.time_wait_nominal_seconds.set(wait.nominal.as_secs_f64());
         catalogue.time_wait_slack_seconds.set(wait.slack.as_secs_f64());
-        let metrics = Self { catalogue, counts: kernel_counts::KernelCounts::new(reset_reasons) };
+        let mut metrics = Self {
+            catalogue,
+            counts: kernel_counts::KernelCounts::new(reset_reasons),
+            services: Services::new(Arc::new(Mutex::new(Homes::of_this_host())), MOST_SERVICES),
+        };
         metrics.census(&Census::default(), None);
         Ok(metrics)
+    }
+
+    /// The same, with series of their own for no more than so many services, which these homes name.
+    #[must_use]
+    pub fn with_services(self, homes: Arc<Mutex<Homes>>, most: usize) -> Self {
+        Self { services: Services::new(homes, most), ..self }
     }
 
     /// Takes in a turn of the pipeline.
@@ -180,7 +201,8 @@ impl Metrics {
         }
     }
 
-    fn closed(&self, closed: &Closed) {
+    fn closed(&mut self, closed: &Closed) {
+        self.services.closed(&self.catalogue, closed);
         let story = &closed.story;
         let manner = story.manner.map_or("unknown", |manner| manner.label());
         self.catalogue.endpoints_closed_total.with_label_values(&[story.role.label(), manner]).inc();

@@ -15,8 +15,8 @@ use tokio::{
 use crate::{
     clock,
     decode::Decoder,
-    event::{ConnectionId, Event, EventKind, Monotonic},
-    lifecycle::{Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
+    event::{ConnectionId, Event, EventKind, Monotonic, Pair, Process},
+    lifecycle::{Closing, Entry, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
@@ -42,6 +42,14 @@ const LISTED_PER_TURN: usize = 1 << 14;
 pub enum Request {
     /// Figures of this moment. Who asks waits for word that they are there.
     Figures(oneshot::Sender<()>),
+    /// Everything that closes now.
+    Entries(oneshot::Sender<Vec<Entry>>),
+    /// What is known of these, of those that still close.
+    Closing(Vec<Entry>, oneshot::Sender<Vec<Closing>>),
+    /// Sockets that have been in CLOSE-WAIT for this long, and whose holder nobody has looked for; at most so many.
+    LeftInCloseWait(Duration, usize, oneshot::Sender<Vec<(ConnectionId, Pair)>>),
+    /// Processes that were found to hold these sockets open.
+    Held(Vec<(ConnectionId, Process)>),
     /// How many minisocks are followed in each network namespace.
     Minisocks(oneshot::Sender<HashMap<u32, u64>>),
     /// The kernel is about to be asked for its table. Who does so waits for word that this is known.
@@ -183,15 +191,13 @@ impl Pipeline {
                     return Ok(reason);
                 }
                 Input::Request(request) => {
-                    let Some(done) = self.answer(request) else {
-                        continue;
-                    };
                     self.turn(clock::monotonic_now())?;
-                    if each_turn(self.report(true)).is_break() {
+                    let scraper = self.answer(request);
+                    if each_turn(self.report(scraper.is_some())).is_break() {
                         return Ok(StopReason::Done);
                     }
                     // The reader may have gone away meanwhile.
-                    let _gone = done.send(());
+                    let _gone = scraper.map(|done| done.send(()));
                 }
                 Input::Ring | Input::Tick => {
                     self.turn(clock::monotonic_now())?;
@@ -204,13 +210,28 @@ impl Pipeline {
         }
     }
 
-    /// Answers a request; gives back who waits for a turn first, if that is what it takes.
+    /// Answers a request; gives back who waits for figures of this turn.
     fn answer(&mut self, request: Request) -> Option<oneshot::Sender<()>> {
         let now = clock::monotonic_now();
         let of_listing = |kind| Event { at: now, id: NOBODY, kind };
         // Whoever asked may have gone away meanwhile.
         match request {
             Request::Figures(done) => return Some(done),
+            Request::Entries(entries) => {
+                let _gone = entries.send(self.tracker.entries());
+            }
+            Request::Closing(entries, answer) => {
+                let closing = entries.into_iter().filter_map(|entry| self.tracker.closing(entry, now));
+                let _gone = answer.send(closing.collect());
+            }
+            Request::LeftInCloseWait(after, most, answer) => {
+                let _gone = answer.send(self.tracker.left_in_close_wait(now, after, most));
+            }
+            Request::Held(holders) => {
+                for (id, holder) in holders {
+                    self.sequencer.push(Event { at: now, id, kind: EventKind::Held(holder) });
+                }
+            }
             Request::Minisocks(counts) => {
                 let _gone = counts.send(self.tracker.minisocks_by_netns());
             }

@@ -1,17 +1,15 @@
 //! What was typed, as what it means: checked once, so that nothing after this has to.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tcp_close_abi::MAX_NETNS;
 
 use crate::{
+    api,
     cli::{
         DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs,
     },
-    event::{Pair, Process, TcpState},
+    event::{AddressFamily, Pair, Process, TcpState},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
@@ -86,6 +84,10 @@ pub struct ListSettings {
     pub netns: Vec<u32>,
     /// Which sockets to print, by their state.
     pub states: Vec<TcpState>,
+    /// Where the daemon is asked.
+    pub daemon: api::Place,
+    /// Whether to do without it.
+    pub standalone: bool,
     /// And otherwise.
     pub filter: Filter,
     /// Form of the lines.
@@ -99,6 +101,8 @@ impl TryFrom<ListArgs> for ListSettings {
         Ok(Self {
             netns: inodes(&args.netns)?,
             states: if args.state.is_empty() { TcpState::CLOSING.to_vec() } else { args.state },
+            standalone: args.ask.standalone,
+            daemon: place(args.ask.socket),
             filter: filter(args.filter),
             lines: lines(&args.lines),
         })
@@ -116,6 +120,12 @@ pub struct DaemonSettings {
     pub listen_address: SocketAddr,
     /// Path of the metrics.
     pub telemetry_path: String,
+    /// Where the other commands ask.
+    pub socket: api::Place,
+    /// How long a socket may be in CLOSE-WAIT before its process is looked for.
+    pub close_wait_after: Duration,
+    /// How many services, and how many destinations, have series of their own.
+    pub top: usize,
     /// How often what is followed is held against the kernel's own counts.
     pub reconcile_interval: Duration,
 }
@@ -129,9 +139,16 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
             limits: limits(&args.tables),
             listen_address: args.listen_address,
             telemetry_path: args.telemetry_path,
+            socket: place(args.socket),
+            close_wait_after: args.close_wait_after,
+            top: args.top,
             reconcile_interval: args.reconcile_interval,
         })
     }
+}
+
+fn place(named: Option<String>) -> api::Place {
+    api::Place::new(named.map(Into::into))
 }
 
 fn inodes(names: &[String]) -> Result<Vec<u32>, NetnsError> {
@@ -186,15 +203,6 @@ const fn limits(args: &TableArgs) -> Limits {
     Limits { sockets: args.max_sockets, minisocks: args.max_minisocks }
 }
 
-/// An address family; an IPv4 address mapped into IPv6 counts as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressFamily {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
 /// Which lines to print; an empty list lets everything pass.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -213,12 +221,8 @@ pub struct Filter {
 impl Filter {
     /// Whether a connection of this socket pair and these processes, either of them, is wanted.
     pub fn matches(&self, pair: &Pair, processes: &[Option<Process>]) -> bool {
-        let family = match pair.remote.ip() {
-            IpAddr::V4(_) => AddressFamily::V4,
-            IpAddr::V6(_) => AddressFamily::V6,
-        };
         let known = || processes.iter().flatten();
-        self.family.is_none_or(|wanted| wanted == family)
+        self.family.is_none_or(|wanted| wanted == pair.family())
             && passes(&self.local_ports, &pair.local.port())
             && passes(&self.remote_ports, &pair.remote.port())
             && (self.pids.is_empty() || known().any(|process| self.pids.contains(&process.pid)))

@@ -10,7 +10,10 @@
 //! Reading order: [`Row`] is what one socket says, `dump` asks one namespace, `walk` goes through them all,
 //! [`Substates`] is what a scrape wants of it.
 
-use std::{collections::HashMap, io, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    io, thread,
+};
 
 use crate::event::{Monotonic, TcpState};
 
@@ -74,6 +77,11 @@ impl Snapshot {
     /// asked for by number, and those that nothing but open descriptors keeps.
     pub fn take(wanted: &[u32], states: &[TcpState]) -> Result<Self, SnapshotError> {
         on_a_thread(|| walk::walk(wanted, states))
+    }
+
+    /// Inodes of the sockets that a process holds.
+    pub fn inodes(&self) -> HashSet<u32> {
+        self.rows.iter().filter_map(|row| row.holder.and_then(|holder| holder.inode)).collect()
     }
 }
 

@@ -82,8 +82,8 @@ fn variables_are_read_as_their_flags_are() {
             let (Some(flag), Some(variable)) = (argument.get_long(), argument.get_env()) else {
                 continue;
             };
-            // A name may be anything; nothing else takes this.
-            if flag == "comm" {
+            // A name or a path may be anything; nothing else takes this.
+            if ["comm", "socket"].contains(&flag) {
                 continue;
             }
             let bad = "no/such/thing -1";

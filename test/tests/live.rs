@@ -26,6 +26,8 @@ mod aborts;
 mod bench;
 #[path = "live/census.rs"]
 mod census;
+#[path = "live/close_wait.rs"]
+mod close_wait;
 #[path = "live/crowd.rs"]
 mod crowd;
 #[path = "live/end_causes.rs"]

@@ -8,18 +8,20 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, UnixListener},
     sync::{Notify, mpsc},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{reconcile::Reconcile, table::Table};
+use self::{close_wait::CloseWait, reconcile::Reconcile, table::Table};
 use super::{Failure, LossLog, attach, runtime};
 use crate::{
+    api::{self, BindError, Socket},
     clock::{self, Anchor},
     http::{self, Patience, Served},
     kernel::limits::Limits,
     metrics::Metrics,
+    owner::Homes,
     pipeline::{MOST_SCRAPES, Pipeline, Turn},
     probe::{Hook, HookReport},
     render::page,
@@ -27,6 +29,7 @@ use crate::{
     shutdown::Shutdown,
 };
 
+mod close_wait;
 mod reconcile;
 mod table;
 
@@ -42,10 +45,12 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
+    let homes = Arc::new(Mutex::new(Homes::of_this_host()));
     let metrics =
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
             .context("cannot set up the metrics")
-            .map_err(Failure::Other)?;
+            .map_err(Failure::Other)?
+            .with_services(Arc::clone(&homes), settings.top);
     // What it knows of the kernel's types takes megabytes.
     drop(preflight);
     let metrics = Arc::new(Mutex::new(metrics));
@@ -74,12 +79,22 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     tasks.spawn(table::forward(asked, ask.clone(), Arc::clone(&table)));
     let events_were_lost = Arc::new(Notify::new());
     let reconcile = Reconcile {
-        netns: settings.probe.netns,
+        netns: settings.probe.netns.clone(),
         interval: settings.reconcile_interval,
         events_were_lost: Arc::clone(&events_were_lost),
-        pipeline: ask,
+        pipeline: ask.clone(),
     };
     tasks.spawn(reconcile.run());
+    let netns = settings.probe.netns;
+    let close_wait =
+        CloseWait { netns: netns.clone(), after: settings.close_wait_after, pipeline: ask.clone() };
+    tasks.spawn(close_wait.run());
+    // It is there for as long as the daemon.
+    let socket = bind(&settings.socket)?.map(|(socket, listener)| {
+        let daemon = api::Daemon { netns, pipeline: ask, homes, answers: TaskTracker::new() };
+        tasks.spawn(api::serve(listener, Arc::new(daemon), stopping.clone()));
+        socket
+    });
 
     ready.cancel();
     tracing::info!(%address, "ready: closes are followed");
@@ -104,10 +119,28 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     };
     let outcome = pipeline.run(&mut shutdown, Some(requests), each_turn).await;
     stopping.cancel();
+    drop(socket);
     while let Some(joined) = tasks.join_next().await {
         joined.context("a task of the HTTP server broke down").map_err(Failure::Other)?;
     }
     let reason = outcome?;
     tracing::info!(?reason, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The socket that the other commands ask at. Where nobody has said which, none is no reason not to start.
+fn bind(place: &api::Place) -> Result<Option<(Socket, UnixListener)>, Failure> {
+    match Socket::bind(&place.path) {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if place.named => Err(Failure::Other(error.into())),
+        Err(error) => {
+            match &error {
+                BindError::InUse(_) => tracing::warn!("{error}: the other commands ask that one, not this"),
+                BindError::Io { source, .. } => {
+                    tracing::warn!("{error}: {source}; the other commands cannot ask this daemon");
+                }
+            }
+            Ok(None)
+        }
+    }
 }

@@ -1,66 +1,110 @@
-//! `tcp-close list`: every socket that is closing now, by the kernel's own table.
+//! `tcp-close list`: every socket that is closing now. The kernel's own table says which; the daemon, if there is one, says
+//! whose they are and since when.
 
 use std::{
-    collections::HashSet,
-    io::{self, BufWriter, ErrorKind, Write as _},
+    io::{self, BufWriter, ErrorKind, StdoutLock, Write as _},
     process::ExitCode,
 };
 
 use jiff::tz::TimeZone;
 
-use super::Failure;
+use super::{Failure, runtime};
 use crate::{
+    api::{AskError, Client},
     cli::Output,
     clock,
+    closing::{self, ClosingSocket, Known},
     owner::{Holders, Homes},
-    render::{Json, Listed, Table},
+    render::Table,
     settings::ListSettings,
-    snapshot::{Row, Snapshot},
+    snapshot::Snapshot,
 };
 
 pub(super) fn run(settings: &ListSettings) -> Result<ExitCode, Failure> {
-    let snapshot = Snapshot::take(&settings.netns, &settings.states)
-        .map_err(|error| Failure::Other(anyhow::Error::new(error)))?;
-    if let Some(blind_spot) = snapshot.blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
-    let inodes: HashSet<u32> =
-        snapshot.rows.iter().filter_map(|row| row.holder.and_then(|holder| holder.inode)).collect();
-    let holders = Holders::of(&inodes);
-    if holders.incomplete {
-        tracing::warn!("not every process shows which sockets it holds; root sees them all");
-    }
-    match print(settings, &snapshot, &holders) {
+    let printed = if settings.standalone {
+        standalone(settings)?
+    } else {
+        match runtime()?.block_on(from_daemon(settings)) {
+            Ok(printed) => printed,
+            Err(error @ (AskError::NoDaemon(_) | AskError::NotAllowed(_))) if !settings.daemon.named => {
+                tracing::warn!("{error}: whose a TIME-WAIT was, and how old a socket is, is not known");
+                standalone(settings)?
+            }
+            Err(error) => return Err(Failure::Other(anyhow::Error::new(error))),
+        }
+    };
+    match printed {
         // A reader that has seen enough, such as `head`, is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn print(settings: &ListSettings, snapshot: &Snapshot, holders: &Holders) -> io::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let table = Table::new(settings.lines.wide, TimeZone::system());
-    if settings.lines.output == Output::Table && settings.lines.header {
-        writeln!(out, "{}", table.list_header())?;
+/// As the daemon tells it.
+async fn from_daemon(settings: &ListSettings) -> Result<io::Result<()>, AskError> {
+    let mut client = Client::connect(&settings.daemon).await?;
+    let mut lines = client.closing(&settings.netns, &settings.states).await?;
+    if let Some(blind_spot) = &lines.blind_spot {
+        tracing::warn!("there may be more: {blind_spot}");
+    }
+    let mut list = List::new(settings);
+    let mut printed = list.header();
+    while let Some(sockets) = lines.next::<ClosingSocket>().await? {
+        printed = printed.and_then(|()| list.lines(&sockets));
+        if printed.is_err() {
+            return Ok(printed);
+        }
+    }
+    Ok(printed.and_then(|()| list.out.flush()))
+}
+
+/// As the kernel's table tells it.
+fn standalone(settings: &ListSettings) -> Result<io::Result<()>, Failure> {
+    let snapshot =
+        Snapshot::take(&settings.netns, &settings.states).map_err(|error| Failure::Other(error.into()))?;
+    if let Some(blind_spot) = snapshot.blind_spot {
+        tracing::warn!("there may be more: {blind_spot}");
+    }
+    let holders = Holders::of(&snapshot.inodes());
+    if holders.incomplete {
+        tracing::warn!("not every process shows which sockets it holds; root sees them all");
     }
     let mut homes = Homes::of_this_host();
-    let mut rows: Vec<&Row> = snapshot.rows.iter().collect();
-    rows.sort_by_key(|row| (row.state, row.timer.map(|timer| timer.left)));
-    for row in rows {
-        let inode = row.holder.and_then(|holder| holder.inode);
-        let held = inode.map(|inode| holders.get(inode)).unwrap_or_default();
-        let processes: Vec<_> = held.iter().map(|held| Some(held.by)).collect();
-        if !settings.filter.matches(&row.pair, &processes) {
-            continue;
-        }
-        let cgroup = row.holder.and_then(|holder| holder.cgroup);
-        let home = cgroup.and_then(|cgroup| homes.get(cgroup, clock::monotonic_now));
-        let listed = Listed { row, held, home: home.as_deref() };
-        let line = match settings.lines.output {
-            Output::Table => table.listed(&listed),
-            Output::Json => Json::listed(&listed),
-        };
-        writeln!(out, "{line}")?;
+    let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
+    let sockets = closing::join(&snapshot, Known::default(), &settings.states, &holders, home);
+    let mut list = List::new(settings);
+    Ok(list.header().and_then(|()| list.lines(&sockets)).and_then(|()| list.out.flush()))
+}
+
+/// Prints a list.
+struct List<'a> {
+    settings: &'a ListSettings,
+    table: Table,
+    out: BufWriter<StdoutLock<'static>>,
+}
+
+impl<'a> List<'a> {
+    fn new(settings: &'a ListSettings) -> Self {
+        let table = Table::new(settings.lines.wide, TimeZone::system());
+        Self { settings, table, out: BufWriter::new(io::stdout().lock()) }
     }
-    out.flush()
+
+    fn header(&mut self) -> io::Result<()> {
+        match self.settings.lines.output {
+            Output::Table if self.settings.lines.header => writeln!(self.out, "{}", self.table.list_header()),
+            _ => Ok(()),
+        }
+    }
+
+    fn lines(&mut self, sockets: &[ClosingSocket]) -> io::Result<()> {
+        let wanted =
+            |socket: &&ClosingSocket| self.settings.filter.matches(&socket.pair(), &socket.processes());
+        for socket in sockets.iter().filter(wanted) {
+            match self.settings.lines.output {
+                Output::Table => writeln!(self.out, "{}", self.table.closing(socket))?,
+                Output::Json => writeln!(self.out, "{}", serde_json::to_string(socket)?)?,
+            }
+        }
+        Ok(())
+    }
 }

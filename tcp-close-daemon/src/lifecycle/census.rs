@@ -2,11 +2,15 @@
 //!
 //! In: where every socket stands, and a moment. Out: figures of that moment, which are gone with the next.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use crate::{
     event::{ConnectionId, Monotonic, TcpState},
-    lifecycle::{roster::Stand, tracker::Sees},
+    lifecycle::{
+        owners::{OwnerKey, Owners},
+        roster::Stand,
+        tracker::Sees,
+    },
 };
 
 /// Upper edges of the ranges that ages are counted in. Seconds for what a round trip ends, a minute for what a timer
@@ -55,10 +59,14 @@ impl InState {
 }
 
 /// The sockets in each closing state at one moment, of those that were seen to close.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
+    /// When.
+    pub at: Monotonic,
     /// By the state's number; what is no closing state stays empty.
     states: [InState; TcpState::ALL.len() + 1],
+    /// Sockets of each owner, by the state's number; `None` stands for owners that are too many.
+    pub by_owner: HashMap<Option<OwnerKey>, [u64; TcpState::ALL.len() + 1]>,
     /// Minisocks that were last seen in FIN-WAIT-2 and may have gone over to TIME-WAIT since, for all that events tell.
     /// Zero where every segment is seen and no event was lost.
     pub unsure: u64,
@@ -91,13 +99,15 @@ impl Census {
     /// Counts. Of a minisock that may have left FIN-WAIT-2, `look` tells whether it is there, if it can.
     pub(super) fn of(
         stands: impl Iterator<Item = (ConnectionId, Stand)>,
+        owners: &Owners,
         sees: Sees,
         now: Monotonic,
         look: Option<&Look<'_>>,
     ) -> Self {
         let knows_substates = sees.minisocks && (sees.flips() || look.is_some());
-        let mut census = Self { knows_substates, ..Self::default() };
-        for (id, Stand { state, since, sure }) in stands {
+        let mut census = Self { at: now, knows_substates, ..Self::default() };
+        let mut by_owner = vec![[0; TcpState::ALL.len() + 1]; owners.end()];
+        for (id, Stand { state, since, sure, owner }) in stands {
             let still = if sure { Some(true) } else { look.and_then(|look| look.tells(id, since)) };
             let (state, since) =
                 if still == Some(false) { (TcpState::TimeWait, None) } else { (state, since) };
@@ -106,7 +116,14 @@ impl Census {
             if let Some(in_state) = census.states.get_mut(state as usize) {
                 in_state.add(since.map(|since| now.since(since)));
             }
+            if let Some(count) =
+                by_owner.get_mut(owner as usize).and_then(|states| states.get_mut(state as usize))
+            {
+                *count += 1;
+            }
         }
+        let counted = by_owner.into_iter().enumerate().map(|(number, states)| (owners.get(number), states));
+        census.by_owner = counted.filter(|(_, states)| states.iter().any(|&count| count > 0)).collect();
         census
     }
 }

@@ -6,7 +6,10 @@ use crate::{
     event::{
         CgroupId, ConnectionId, Monotonic, Pair, Process, ResetSent, SocketError, StateChange, TcpState,
     },
-    lifecycle::observation::{Bytes, Closed, Fin, Manner, ResetSeen, Role, States, Story, Then},
+    lifecycle::{
+        observation::{Bytes, Closed, Fin, Manner, ResetSeen, Role, States, Story, Then},
+        owners::OwnerKey,
+    },
 };
 
 /// What is known so far of a full socket that closes.
@@ -20,6 +23,8 @@ pub(super) struct Close {
     states: States,
     opener: Option<Process>,
     closer: Option<Process>,
+    /// Who holds it open, if somebody has looked.
+    holder: Option<Process>,
     cgroup: Option<CgroupId>,
     uid: u32,
     fin: Fin,
@@ -38,6 +43,8 @@ pub(super) struct Close {
     /// The minisock that replaces it, and the substate that one began in.
     minisock: Option<(u64, TcpState)>,
     end: Option<End>,
+    /// It was seen to close; if not, it was there already.
+    observed: bool,
     gap: bool,
 }
 
@@ -57,7 +64,7 @@ impl Close {
     /// A socket whose first change that belongs to a close is about to be applied.
     pub(super) fn new(id: ConnectionId, change: &StateChange) -> Self {
         let close = Self::in_state(id, change.pair, change.from, change.uid);
-        Self { opener: change.opener, cgroup: change.cgroup, ..close }
+        Self { opener: change.opener, cgroup: change.cgroup, observed: true, ..close }
     }
 
     /// A socket that was in this state when it was first seen.
@@ -71,6 +78,7 @@ impl Close {
             states: States::default(),
             opener: None,
             closer: None,
+            holder: None,
             cgroup: None,
             uid,
             fin: Fin::default(),
@@ -84,6 +92,7 @@ impl Close {
             reset_received: false,
             minisock: None,
             end: None,
+            observed: false,
             gap: false,
         };
         close.visit(state, None);
@@ -157,6 +166,27 @@ impl Close {
         opener: impl FnOnce(SocketAddr, Option<Process>) -> Option<Process>,
     ) {
         self.opener = self.opener.or_else(|| opener(self.pair.local, self.closer));
+    }
+
+    /// Somebody has looked who holds it open.
+    pub(super) const fn held_by(&mut self, holder: Process) {
+        self.holder = Some(holder);
+    }
+
+    /// Who holds it open, if somebody has looked.
+    pub(super) const fn holder(&self) -> Option<Process> {
+        self.holder
+    }
+
+    /// What its owner is known by.
+    pub(super) fn owner(&self) -> OwnerKey {
+        let process = self.closer.or(self.holder).or(self.opener);
+        OwnerKey { cgroup: self.cgroup, comm: process.map(|process| process.comm) }
+    }
+
+    /// Whether it was seen to close; if not, it was there already.
+    pub(super) const fn is_observed(&self) -> bool {
+        self.observed
     }
 
     /// Our FIN was sent again.

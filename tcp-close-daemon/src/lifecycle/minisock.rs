@@ -5,9 +5,11 @@ use std::time::Duration;
 use crate::{
     event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
     lifecycle::{
+        close::Close,
         observation::{
             Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
         },
+        owners::OwnerKey,
         tracker::Sees,
     },
 };
@@ -70,6 +72,8 @@ pub(super) struct Minisock {
     /// Its timer was cancelled, and what for is not known yet.
     cancelled: Option<Cancelled>,
     story: Option<Story>,
+    /// What the owner of the full socket is known by.
+    owner: OwnerKey,
     gap: bool,
 }
 
@@ -127,6 +131,7 @@ impl Minisock {
             syn_is_due: false,
             cancelled: None,
             story: None,
+            owner: OwnerKey::default(),
             gap: false,
         }
     }
@@ -391,10 +396,11 @@ impl Minisock {
         self.gap = true;
     }
 
-    /// It replaces this full socket, which entered FIN-WAIT-2 then, if that is where it comes from.
-    pub(super) const fn replaces(&mut self, id: ConnectionId, fin_wait2_since: Option<Monotonic>) {
+    /// It replaces the full socket with this id, of which this much is known.
+    pub(super) fn replaces(&mut self, id: ConnectionId, close: Option<&Close>) {
         self.id = id;
-        self.fin_wait2_since = fin_wait2_since;
+        self.fin_wait2_since = close.and_then(Close::fin_wait2_since);
+        self.owner = close.map(Close::owner).unwrap_or_default();
     }
 
     /// The substate it began in, if it is the one that began then and may replace this full socket.
@@ -403,8 +409,31 @@ impl Minisock {
         self.began.filter(|&(began, _)| fits && began == at).map(|(_, substate)| substate)
     }
 
-    pub(super) const fn hand_over(&mut self, story: &Story) {
+    /// All there is to know of the full socket.
+    pub(super) fn hand_over(&mut self, story: &Story) {
         self.story = Some(*story);
+        self.owner = story.owner();
+    }
+
+    /// All there is to know of the full socket, once it has closed.
+    pub(super) const fn story(&self) -> Option<&Story> {
+        self.story.as_ref()
+    }
+
+    /// What the owner of the full socket is known by.
+    pub(super) const fn owner(&self) -> OwnerKey {
+        self.owner
+    }
+
+    /// Whether it was seen to begin; if not, it was there already.
+    pub(super) const fn is_observed(&self) -> bool {
+        self.began.is_some()
+    }
+
+    /// When its wait is nominally up; past that, when its bucket of the timer wheel ends, if that is known.
+    pub(super) fn ends(&self, now: Monotonic) -> Option<Monotonic> {
+        let nominal = self.nominal_end?;
+        Some(if nominal > now { nominal } else { self.fires_at.unwrap_or(nominal).max(nominal) })
     }
 
     pub(super) const fn mark_gap(&mut self) {

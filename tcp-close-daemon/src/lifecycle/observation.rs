@@ -2,7 +2,12 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use crate::event::{CgroupId, ConnectionId, Monotonic, Pair, Process, TcpState};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{CgroupId, ConnectionId, Monotonic, Pair, Process, TcpState},
+    lifecycle::owners::OwnerKey,
+};
 
 /// Something that happened to a connection, or became known about it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,7 +100,8 @@ pub struct Story {
 }
 
 /// Who sent the first FIN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Role {
     /// This end.
     Active,
@@ -108,6 +114,11 @@ pub enum Role {
 }
 
 impl Story {
+    /// What the owner is known by.
+    pub fn owner(&self) -> OwnerKey {
+        OwnerKey { cgroup: self.cgroup, comm: self.closer.or(self.opener).map(|process| process.comm) }
+    }
+
     /// The processes that closed and opened it, as far as they are known.
     pub const fn processes(&self) -> [Option<Process>; 2] {
         [self.closer, self.opener]

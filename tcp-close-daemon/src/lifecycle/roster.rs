@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 
 use crate::{
     event::{ConnectionId, Monotonic, TcpState},
-    lifecycle::{close::Close, minisock::Minisock},
+    lifecycle::{close::Close, minisock::Minisock, owners::Owners, tracker::Entry},
 };
 
 /// Where a socket stands.
@@ -20,6 +20,8 @@ pub(super) struct Stand {
     pub(super) since: Option<Monotonic>,
     /// It cannot have left that state without being seen, but for events that are lost and not known to be.
     pub(super) sure: bool,
+    /// Number of its owner.
+    pub(super) owner: u32,
 }
 
 impl Stand {
@@ -27,14 +29,18 @@ impl Stand {
     pub(super) fn of_socket(close: &Close) -> Option<Self> {
         let state = close.closing_state().filter(|state| state.is_closing())?;
         let is_replaced = close.minisock().is_some();
-        (!is_replaced).then(|| Self { state, since: close.entered(), sure: true })
+        (!is_replaced).then(|| Self { state, since: close.entered(), sure: true, owner: 0 })
     }
 
     /// Of a minisock. The flip from FIN-WAIT-2 may leave no trace, on some rungs; nothing leads back.
     pub(super) fn of_minisock(minisock: &Minisock, sees_flips: bool) -> Self {
         let state = minisock.substate();
         let sure = state != TcpState::FinWait2 || (sees_flips && minisock.is_whole());
-        Self { state, since: minisock.in_substate_since(), sure }
+        Self { state, since: minisock.in_substate_since(), sure, owner: 0 }
+    }
+
+    pub(super) const fn owned(self, owner: u32) -> Self {
+        Self { owner, ..self }
     }
 }
 
@@ -44,26 +50,50 @@ pub(super) struct Roster {
     sockets: HashMap<ConnectionId, Stand>,
     /// By address, with the connection.
     minisocks: HashMap<u64, (ConnectionId, Stand)>,
+    owners: Owners,
 }
 
 impl Roster {
     /// A full socket has changed, or is not followed any more.
     pub(super) fn socket(&mut self, id: ConnectionId, close: Option<&Close>) {
-        match close.and_then(Stand::of_socket) {
-            Some(stand) => self.sockets.insert(id, stand),
+        let stand = close.and_then(|close| Some((Stand::of_socket(close)?, close.owner())));
+        let before = match stand {
+            Some((stand, owner)) => self.sockets.insert(id, stand.owned(self.owners.enter(owner))),
             None => self.sockets.remove(&id),
         };
+        self.leave(before);
     }
 
     /// A minisock has changed, or is not followed any more.
     pub(super) fn minisock(&mut self, address: u64, minisock: Option<&Minisock>, sees_flips: bool) {
-        match minisock {
+        let before = match minisock {
             Some(minisock) => {
-                let stand = Stand::of_minisock(minisock, sees_flips);
-                self.minisocks.insert(address, (minisock.id(), stand));
+                let owner = self.owners.enter(minisock.owner());
+                let stand = Stand::of_minisock(minisock, sees_flips).owned(owner);
+                self.minisocks.insert(address, (minisock.id(), stand))
             }
-            None => drop(self.minisocks.remove(&address)),
+            None => self.minisocks.remove(&address),
+        };
+        self.leave(before.map(|(_, stand)| stand));
+    }
+
+    /// Only now, after whatever follows: an owner that stays keeps its number.
+    fn leave(&mut self, stand: Option<Stand>) {
+        if let Some(stand) = stand {
+            self.owners.leave(stand.owner);
         }
+    }
+
+    /// Owners by their numbers.
+    pub(super) const fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Everything by what leads to it, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Entry, Stand)> {
+        let sockets = self.sockets.iter().map(|(&id, &stand)| (Entry::Socket(id), stand));
+        let minisocks = self.minisocks.iter();
+        sockets.chain(minisocks.map(|(&address, &(_, stand))| (Entry::Minisock(address), stand)))
     }
 
     /// Events were lost: the flip of any minisock may be among them.

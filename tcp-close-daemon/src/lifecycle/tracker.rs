@@ -19,11 +19,13 @@ use crate::{
 use listing::Listings;
 
 #[cfg(test)]
-use crate::lifecycle::roster::Stand;
+use crate::lifecycle::{owners::Owners, roster::Stand};
 
+mod closing;
 mod listing;
 mod minisocks;
 
+pub use closing::{Closing, Entry};
 pub use listing::Corrections;
 
 /// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
@@ -167,7 +169,7 @@ impl Tracker {
 
     /// The sockets that close now, as the events tell it.
     pub fn census(&self, now: Monotonic) -> Census {
-        Census::of(self.roster.stands(), self.sees, now, None)
+        Census::of(self.roster.stands(), self.roster.owners(), self.sees, now, None)
     }
 
     /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `was_in_fin_wait2` tells
@@ -179,7 +181,7 @@ impl Tracker {
         was_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
     ) -> Census {
         let look = Look { at: looked, was_in_fin_wait2: &was_in_fin_wait2 };
-        Census::of(self.roster.stands(), self.sees, now, Some(&look))
+        Census::of(self.roster.stands(), self.roster.owners(), self.sees, now, Some(&look))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -209,6 +211,7 @@ impl Tracker {
             },
             EventKind::MinisockRestarted(timer) => self.minisock_restarted(event, &timer, out),
             EventKind::MinisockEnded(timer, cancel) => self.minisock_ended(event, &timer, &cancel, out),
+            EventKind::Held(holder) => self.held(event.id, holder),
             EventKind::ListingBegan => self.listing_began(),
             EventKind::Listed(row) => self.listed(event.id, &row),
             EventKind::NamespaceListed => self.namespace_listed(event.id.netns),
@@ -287,7 +290,11 @@ impl Tracker {
         }
         let claimed = self.claim_minisock(at, id, change);
         let early_reset = self.early_resets.pop(&id).filter(|&(seen, _)| at.since(seen) < RESET_SETTLES);
-        let close = self.sockets.get_or_insert_mut(id, || Close::new(id, change));
+        let close = self.sockets.get_or_insert_mut(id, || {
+            let mut close = Close::new(id, change);
+            close.accepted_by(|local, _| self.listeners.opener(id.netns, local, change.process));
+            close
+        });
         if let Some((address, substate)) = claimed {
             close.replaced_by(address, substate);
         }
@@ -345,10 +352,9 @@ impl Tracker {
             return None;
         }
         let (began, address) = self.unclaimed.pop(&(id.netns, change.pair))?;
-        let fin_wait2_since = self.sockets.peek(&id).and_then(Close::fin_wait2_since);
         let minisock = self.minisocks.get_mut(&address)?;
         let substate = minisock.began_as(began, id).filter(|_| at.since(began) < CLOSE_SETTLES)?;
-        minisock.replaces(id, fin_wait2_since);
+        minisock.replaces(id, self.sockets.peek(&id));
         Some((address, substate))
     }
 
@@ -387,8 +393,8 @@ impl Tracker {
             out.push(Observation::ResetNotReceived);
         }
         if let Some(closed) = close.closed(self.sees.minisocks) {
-            if let Some(minisock) = self.minisock_of(id, &close) {
-                minisock.hand_over(&closed.story);
+            if let Some(address) = self.minisock_of(id, &close) {
+                self.hand_over(address, &closed.story);
             }
             out.push(Observation::Closed(closed));
         }
@@ -404,8 +410,8 @@ impl Tracker {
         self.stats.unmatched += 1;
         close.accepted_by(|local, closer| self.listeners.opener(id.netns, local, closer));
         close.mark_gap();
-        if let Some(minisock) = self.minisock_of(id, &close) {
-            minisock.hand_over(&close.story());
+        if let Some(address) = self.minisock_of(id, &close) {
+            self.hand_over(address, &close.story());
         }
     }
 
@@ -418,17 +424,24 @@ impl Tracker {
     /// [`Self::census`] from the entries themselves, which is slow.
     #[cfg(test)]
     pub(super) fn census_one_by_one(&self, now: Monotonic) -> Census {
-        let sockets = self.sockets.iter().filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?)));
-        let minisocks = self
-            .minisocks
+        let sockets = self
+            .sockets
             .iter()
-            .map(|(_, minisock)| (minisock.id(), Stand::of_minisock(minisock, self.sees.flips())));
-        Census::of(sockets.chain(minisocks), self.sees, now, None)
+            .filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?, close.owner())));
+        let minisocks = self.minisocks.iter().map(|(_, minisock)| {
+            (minisock.id(), Stand::of_minisock(minisock, self.sees.flips()), minisock.owner())
+        });
+        let mut owners = Owners::default();
+        let stands: Vec<_> = sockets
+            .chain(minisocks)
+            .map(|(id, stand, owner)| (id, stand.owned(owners.enter(owner))))
+            .collect();
+        Census::of(stands.into_iter(), &owners, self.sees, now, None)
     }
 
     /// Full sockets that close and have not ended, counted one by one.
     #[cfg(test)]
-    pub(super) fn closing(&self) -> usize {
+    pub(super) fn closing_sockets(&self) -> usize {
         self.sockets.iter().filter(|(_, close)| close.ended().is_none()).count()
     }
 

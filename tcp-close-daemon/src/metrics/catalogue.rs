@@ -8,7 +8,7 @@ use prometheus::{
 };
 use tcp_close_abi::RecordKind;
 
-use super::{ages::Ages, kind_label};
+use super::{ages::Ages, kind_label, top::OTHER};
 use crate::{
     event::TcpState,
     lifecycle::observation::{EndCause, Manner, Role, Verdict, Witness},
@@ -54,6 +54,9 @@ pub(super) const SOCKET_STATES: [TcpState; 4] =
 /// States in which a socket may be stuck.
 pub(super) const OLDEST_STATES: [TcpState; 4] =
     [TcpState::FinWait1, TcpState::FinWait2, TcpState::CloseWait, TcpState::LastAck];
+
+/// States that sockets are counted in by whose they are.
+pub(super) const SERVICE_STATES: [TcpState; 6] = TcpState::CLOSING;
 
 /// States in which sockets may gather: a peer, or a process, does not finish its close.
 const AGE_STATES: &[TcpState] = &[TcpState::CloseWait, TcpState::FinWait2, TcpState::LastAck];
@@ -126,6 +129,9 @@ catalogue! {
     resets_total: IntCounterVec = counters("Resets, with the kernel's reason for those sent.", &["direction", "reason"]);
     orphans: IntGaugeVec = gauges("Sockets of this host that no process holds any more.", &[]);
     orphans_limit: IntGaugeVec = gauges("Orphans this host may hold (net.ipv4.tcp_max_orphans).", &[]);
+    service_endpoints_closed_total: IntCounterVec = counters("Ends of connections that closed, by whose they were: a container, a systemd unit, or where neither is known the process that closed or opened it. Only those that matter most have series of their own; other counts the rest.", &["service", "role"]);
+    service_sockets: IntGaugeVec = gauges("Sockets in this state now, by whose they are.", &["service", "state"]);
+    series_dropped_total: IntCounterVec = counters("How often a name got no series of its own in this metric, or lost them to another that mattered more.", &["metric"]);
     events_total: IntCounterVec = counters("Records the kernel side put into the ring.", &["kind"]);
     events_lost_total: IntCounterVec = counters("Events lost: the ring was full, a kernel field unreadable, a program skipped because it ran already, a record undecodable.", &["cause"]);
     events_unmatched_total: IntCounter = counter("Events of a connection that is not followed: it began to close before tcp-close looked, was evicted, or the event that belongs to it was lost.");
@@ -165,6 +171,12 @@ impl Catalogue {
         }
         for correction in ["added", "removed", "changed"] {
             catalogue.reconcile_corrections_total.with_label_values(&[correction]);
+        }
+        for role in Role::ALL {
+            catalogue.service_endpoints_closed_total.with_label_values(&[OTHER, role.label()]);
+        }
+        for metric in ["service_endpoints_closed_total", "service_sockets"] {
+            catalogue.series_dropped_total.with_label_values(&[metric]);
         }
         for table in ["sockets", "minisocks"] {
             catalogue.tracked.with_label_values(&[table]);

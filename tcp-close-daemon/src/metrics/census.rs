@@ -10,7 +10,8 @@ use crate::{
 impl Metrics {
     /// Takes in what is closing now. Of FIN-WAIT-2 and TIME-WAIT, the kernel's own count is taken where there is one;
     /// what neither it nor events tell is not exported: 0 would be a count.
-    pub fn census(&self, census: &Census, substates: Option<&Substates>) {
+    pub fn census(&mut self, census: &Census, substates: Option<&Substates>) {
+        self.services(census);
         let counted = |state| census.in_state(state).sockets;
         let by_events = census.knows_substates;
         let fin_wait2 = substates.map(Substates::fin_wait2);

@@ -4,17 +4,20 @@
 
 use std::collections::{HashMap, HashSet};
 
+use serde::{Deserialize, Serialize};
+
 use procfs::process::{FDTarget, Process as Entry, all_processes};
 
-use crate::event::{Comm, Process};
+use crate::event::Process;
 
 /// Descriptors that are looked at, at most; a host with more holders than that does not name them all.
 const MOST_DESCRIPTORS: usize = 1 << 20;
 
 /// A descriptor of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The process.
+    #[serde(flatten)]
     pub by: Process,
     /// The descriptor's number.
     pub fd: i32,
@@ -70,11 +73,6 @@ impl Holders {
 
 /// A process by its number and the kernel's name of it.
 fn named(process: &Entry) -> Option<Process> {
-    let name = process.stat().ok()?.comm;
-    let mut comm = [0; 16];
-    // The kernel's own limit leaves the last byte empty.
-    for (place, &byte) in comm.iter_mut().take(15).zip(name.as_bytes()) {
-        *place = byte;
-    }
-    Some(Process { pid: u32::try_from(process.pid).ok()?, comm: Comm::from_bytes(comm) })
+    let Ok(comm) = process.stat().ok()?.comm.parse();
+    Some(Process { pid: u32::try_from(process.pid).ok()?, comm })
 }

@@ -3,6 +3,9 @@
 /// Hexadecimal digits of a container's id: Docker's, containerd's, CRI-O's and Podman's are SHA-256 sums.
 const ID_DIGITS: usize = 64;
 
+/// As many of them as runtimes show.
+const SHORT_ID: usize = 12;
+
 /// Who lives in a cgroup, as far as its path tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Home {
@@ -24,6 +27,12 @@ impl Home {
             container: innermost_first().find_map(container),
             pod: innermost_first().find_map(pod),
         }
+    }
+
+    /// The name that its closes are counted by: the beginning of the container's id, as its runtime shows it, or the unit.
+    pub fn service(&self) -> Option<&str> {
+        let container = self.container.as_deref().and_then(|id| id.get(..SHORT_ID));
+        container.or(self.unit.as_deref())
     }
 
     /// The shortest name that says whose a socket is.

@@ -1,22 +1,20 @@
 //! JSON lines: one object per line, every key always there, unknown is `null`.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
-use super::Listed;
 use crate::{
     clock::Anchor,
-    event::{ConnectionId, Monotonic, Pair, Process, TcpState},
+    event::{Address, AddressFamily, ConnectionId, Monotonic, Pair, Process},
     lifecycle::{
         Observation,
         observation::{
-            Bytes, Closed, Fin, Manner, MinisockEnded, RFC_9293_2MSL, ResetSeen, Role, States, Story, Then,
+            Bytes, Closed, Fin, Manner, MinisockEnded, RFC_9293_2MSL, ResetSeen, States, Story, Then,
             TimeWait, Transition,
         },
     },
-    owner::Home,
-    snapshot::Row,
+    owner::{Home, Owner},
 };
 
 /// Renders observations as lines of JSON.
@@ -32,32 +30,10 @@ struct Head {
     time: String,
     monotonic_ns: u64,
     netns: u32,
-    family: &'static str,
+    family: AddressFamily,
     local: Address,
     remote: Address,
     cookie: Option<u64>,
-}
-
-#[derive(Serialize)]
-struct Address {
-    addr: String,
-    port: u16,
-}
-
-#[derive(Default, Serialize)]
-struct Owner {
-    opener: Option<Actor>,
-    closer: Option<Actor>,
-    unit: Option<String>,
-    container: Option<String>,
-    pod: Option<String>,
-    uid: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct Actor {
-    pid: u32,
-    comm: String,
 }
 
 #[derive(Serialize)]
@@ -130,7 +106,7 @@ struct FinWait2EndedLine {
     #[serde(flatten)]
     story: StoryLine,
     cause: &'static str,
-    by: Option<Actor>,
+    by: Option<Process>,
     minisock_seconds: Option<f64>,
     gap: bool,
 }
@@ -139,7 +115,7 @@ struct FinWait2EndedLine {
 struct TimeWaitLine {
     cause: &'static str,
     /// The process behind the cause: who took the socket pair, or killed it.
-    by: Option<Actor>,
+    by: Option<Process>,
     seconds: f64,
     minisock_seconds: Option<f64>,
     nominal_seconds: f64,
@@ -163,30 +139,6 @@ struct TransitionLine {
     from: &'static str,
     to: &'static str,
     seconds: Option<f64>,
-}
-
-/// A socket that is closing.
-#[derive(Serialize)]
-struct ListLine {
-    state: &'static str,
-    age_seconds: Option<f64>,
-    left_seconds: Option<f64>,
-    netns: u32,
-    family: &'static str,
-    local: Address,
-    remote: Address,
-    cookie: Option<u64>,
-    role: Option<&'static str>,
-    owner: Owner,
-    holders: Vec<HolderLine>,
-    source: &'static str,
-}
-
-#[derive(Serialize)]
-struct HolderLine {
-    pid: u32,
-    comm: String,
-    fd: i32,
 }
 
 impl Json {
@@ -213,33 +165,6 @@ impl Json {
         };
         // Plain structures of numbers and strings cannot fail to serialize.
         line.ok()
-    }
-
-    /// The line of a socket that is closing.
-    pub fn listed(listed: &Listed<'_>) -> String {
-        let Row { id, pair, state, timer, holder } = listed.row;
-        let left = timer.filter(|_| listed.row.is_minisock());
-        let Home { unit, container, pod } = listed.home.cloned().unwrap_or_default();
-        let line = ListLine {
-            state: state.label(),
-            age_seconds: None,
-            left_seconds: left.map(|timer| timer.left.as_secs_f64()),
-            netns: id.netns,
-            family: family(pair),
-            local: address(pair.local),
-            remote: address(pair.remote),
-            cookie: id.cookie(),
-            role: role(*state),
-            owner: Owner { unit, container, pod, uid: holder.map(|holder| holder.uid), ..Owner::default() },
-            holders: listed
-                .held
-                .iter()
-                .map(|held| HolderLine { pid: held.by.pid, comm: held.by.comm.to_string(), fd: held.fd })
-                .collect(),
-            source: "snapshot",
-        };
-        // Plain structures of numbers and strings cannot fail to serialize.
-        serde_json::to_string(&line).unwrap_or_default()
     }
 
     fn closed(&self, closed: &Closed, home: Option<&Home>, anchor: &Anchor) -> ClosedLine {
@@ -269,7 +194,7 @@ impl Json {
             story,
             time_wait: TimeWaitLine {
                 cause: ended.cause.label(),
-                by: ended.by.as_ref().map(actor),
+                by: ended.by,
                 seconds: time_wait.dwell.as_secs_f64(),
                 minisock_seconds: ended.minisock.map(|minisock| minisock.as_secs_f64()),
                 nominal_seconds: time_wait.nominal.as_secs_f64(),
@@ -298,7 +223,7 @@ impl Json {
             head: head("fin_wait2_ended", ended.at, ended.id, &ended.pair, anchor),
             story: self.minisock_story(ended, home),
             cause: ended.cause.label(),
-            by: ended.by.as_ref().map(actor),
+            by: ended.by,
             minisock_seconds: ended.minisock.map(|minisock| minisock.as_secs_f64()),
             gap: ended.gap,
         }
@@ -319,7 +244,7 @@ impl Json {
             role: Some(story.role.label()),
             manner: story.manner.map(Manner::label),
             segments: story.segments,
-            owner: owner(story, home),
+            owner: Owner::of(story, home),
             states: states(&story.states),
             fin: fin(&story.fin, self.sees_fin_retransmits),
             bytes: bytes(&story.bytes),
@@ -338,11 +263,7 @@ impl Json {
 fn transition_line(transition: &Transition, anchor: &Anchor) -> TransitionLine {
     TransitionLine {
         head: head("transition", transition.at, transition.id, &transition.pair, anchor),
-        owner: Owner {
-            closer: transition.process.as_ref().map(actor),
-            uid: Some(transition.uid),
-            ..Owner::default()
-        },
+        owner: Owner { closer: transition.process, uid: Some(transition.uid), ..Owner::default() },
         from: transition.from.label(),
         to: transition.to.label(),
         seconds: transition.dwell.map(|dwell| dwell.as_secs_f64()),
@@ -355,45 +276,11 @@ fn head(event: &'static str, at: Monotonic, id: ConnectionId, pair: &Pair, ancho
         time: anchor.wall(at).strftime("%Y-%m-%dT%H:%M:%S%.9fZ").to_string(),
         monotonic_ns: at.as_nanos(),
         netns: id.netns,
-        family: family(pair),
-        local: address(pair.local),
-        remote: address(pair.remote),
+        family: pair.family(),
+        local: Address::from(pair.local),
+        remote: Address::from(pair.remote),
         cookie: id.cookie(),
     }
-}
-
-const fn family(pair: &Pair) -> &'static str {
-    if pair.remote.is_ipv4() { "ipv4" } else { "ipv6" }
-}
-
-/// Who closed first, as far as the state tells. TIME-WAIT follows an active close and a simultaneous one.
-const fn role(state: TcpState) -> Option<&'static str> {
-    match state {
-        TcpState::FinWait1 | TcpState::FinWait2 => Some(Role::Active.label()),
-        TcpState::CloseWait | TcpState::LastAck => Some(Role::Passive.label()),
-        TcpState::Closing => Some(Role::Simultaneous.label()),
-        _ => None,
-    }
-}
-
-fn address(address: SocketAddr) -> Address {
-    Address { addr: address.ip().to_string(), port: address.port() }
-}
-
-fn owner(story: &Story, home: Option<&Home>) -> Owner {
-    let Home { unit, container, pod } = home.cloned().unwrap_or_default();
-    Owner {
-        opener: story.opener.as_ref().map(actor),
-        closer: story.closer.as_ref().map(actor),
-        unit,
-        container,
-        pod,
-        uid: story.uid,
-    }
-}
-
-fn actor(process: &Process) -> Actor {
-    Actor { pid: process.pid, comm: process.comm.to_string() }
 }
 
 fn states(states: &States) -> Vec<State> {

@@ -4,16 +4,16 @@ use std::net::SocketAddr;
 
 use jiff::tz::TimeZone;
 
-use super::{Listed, measure::Measure};
+use super::measure::Measure;
 use crate::{
     clock::Anchor,
-    event::{Monotonic, Process, TcpState},
+    closing::ClosingSocket,
+    event::{Monotonic, Pair, Process, TcpState},
     lifecycle::{
         Observation,
         observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
     },
-    owner::Home,
-    snapshot::Row,
+    owner::{Home, Owner},
 };
 
 /// Width of `255.255.255.255:65535`.
@@ -61,26 +61,32 @@ impl Table {
 
     /// Names of the columns of a list.
     pub fn list_header(&self) -> String {
-        self.list_row(["STATE", "OWNER", "LOCAL", "REMOTE", "LEFT"])
+        self.list_row(["STATE", "OWNER", "LOCAL", "REMOTE", "AGE", "LEFT"])
     }
 
     /// The line of a socket that is closing.
-    pub fn listed(&self, listed: &Listed<'_>) -> String {
-        let Row { pair, state, timer, .. } = listed.row;
-        let left = timer.filter(|_| listed.row.is_minisock());
+    pub fn closing(&self, socket: &ClosingSocket) -> String {
+        let Pair { local, remote } = socket.pair();
+        let seconds = |seconds: Option<f64>| {
+            let duration = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
+            dwell(duration)
+        };
+        let known = socket.processes().into_iter().flatten().next();
+        let Owner { unit, container, .. } = &socket.owner;
         self.list_row([
-            state.ss_name(),
-            &owned_by(listed.held.first().map(|held| held.by), listed.home),
-            &self.address(pair.local),
-            &self.address(pair.remote),
-            &left.map_or_else(|| NOTHING.to_owned(), |timer| Measure(timer.left).to_string()),
+            socket.state.ss_name(),
+            &owned_by(known, unit.as_deref().or(container.as_deref())),
+            &self.address(local),
+            &self.address(remote),
+            &seconds(socket.age_seconds),
+            &seconds(socket.left_seconds),
         ])
     }
 
-    fn list_row(&self, columns: [&str; 5]) -> String {
-        let [state, owner, local, remote, left] = columns;
+    fn list_row(&self, columns: [&str; 6]) -> String {
+        let [state, owner, local, remote, age, left] = columns;
         let width = self.address_width;
-        format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {left}")
+        format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {age:<6} {left}")
     }
 
     /// The line of an observation; `None` for one that has none.
@@ -216,13 +222,11 @@ const fn manner_word(manner: Manner) -> &'static str {
 
 /// Who closed, else who opened; where no process is known, whose service or container it is.
 fn owner(story: Option<&Story>, home: Option<&Home>) -> String {
-    owned_by(story.and_then(|story| story.closer.or(story.opener)), home)
+    owned_by(story.and_then(|story| story.closer.or(story.opener)), home.and_then(Home::name))
 }
 
-fn owned_by(known: Option<Process>, home: Option<&Home>) -> String {
-    let or_home = || {
-        home.and_then(Home::name).map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH))
-    };
+fn owned_by(known: Option<Process>, home: Option<&str>) -> String {
+    let or_home = || home.map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH));
     known.map_or_else(or_home, process)
 }
 

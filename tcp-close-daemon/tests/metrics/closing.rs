@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use tcp_close::{
-    event::{ConnectionId, Event, EventKind, Monotonic, Pair, SocketError, StateChange, TcpState},
+    event::{ConnectionId, Event, EventKind, Monotonic, Pair, StateChange, TcpState},
     lifecycle::{Limits, Sees, Tracker, Wait},
     metrics::Metrics,
     snapshot::{BlindSpot, Row, Snapshot, Substates},
@@ -33,24 +33,7 @@ fn tracker(sees: Sees, changes: &[(u64, u64, TcpState, TcpState)]) -> Tracker {
     let limits = Limits { sockets: 100, minisocks: 100 };
     let mut tracker = Tracker::new(limits, Wait { nominal: NOMINAL, slack: SLACK }, sees);
     for &(at, cookie, from, to) in changes {
-        let change = StateChange {
-            pair: pair(),
-            from,
-            to,
-            error: SocketError::None,
-            uid: 0,
-            process: None,
-            opener: None,
-            cgroup: None,
-            write_seq: 0,
-            snd_nxt: 0,
-            snd_una: 0,
-            rcv_nxt: 0,
-            segs_in: 0,
-            segs_out: 0,
-            bytes_sent: 0,
-            bytes_received: 0,
-        };
+        let change = StateChange::bare(pair(), from, to);
         let id = ConnectionId { netns: 1, socket: cookie };
         let event = Event { at: seconds(at), id, kind: EventKind::StateChange(change) };
         tracker.apply(&event, &mut Vec::new());
@@ -110,7 +93,7 @@ fn nothing_is_known_to_be_in_a_minisock_before_somebody_looked() {
 
 #[test]
 fn events_tell_where_every_segment_is_seen() {
-    let metrics = fresh();
+    let mut metrics = fresh();
     check(&metrics, "fin_wait2", [Some(0.0); 4]);
     metrics.census(&tracker(WITNESS, FIN_WAIT2).census(seconds(10)), None);
     check(&metrics, "fin_wait2", [Some(2.0), Some(8.0), Some(2.0), Some(14.0)]);
@@ -120,7 +103,7 @@ fn events_tell_where_every_segment_is_seen() {
 #[test]
 fn the_kernels_table_tells_where_not() {
     let tracker = tracker(NO_WITNESS, FIN_WAIT2);
-    let metrics = fresh();
+    let mut metrics = fresh();
     metrics.census(&tracker.census(seconds(10)), None);
     check(&metrics, "fin_wait2", [None; 4]);
     check(&metrics, "time_wait", [None; 4]);
@@ -143,7 +126,7 @@ fn the_kernels_table_tells_where_not() {
 #[test]
 fn an_age_that_nobody_knows_is_left_out() {
     let seen_late = [(1, 1, TcpState::LastAck, TcpState::LastAck)];
-    let metrics = fresh();
+    let mut metrics = fresh();
     metrics.census(&tracker(WITNESS, &seen_late).census(seconds(10)), None);
     let series = series(&metrics);
     assert_eq!(value(&series, "oldest_seconds", "last_ack"), None);
@@ -163,7 +146,7 @@ fn ages_are_of_now() {
         (90, 2, TcpState::Established, TcpState::CloseWait),
     ];
     let followed = tracker(WITNESS, &changes);
-    let metrics = fresh();
+    let mut metrics = fresh();
     metrics.census(&followed.census(seconds(100)), None);
     let buckets = |metrics: &Metrics| {
         let series = series(metrics);

@@ -38,6 +38,8 @@ const NAMED_AFTER_A_LABEL: &[(&str, &str)] = &[
     ("tcp_close_close_segments_total", "segments"),
     ("tcp_close_program_seconds_total", "program"),
     ("tcp_close_program_runs_total", "program"),
+    ("tcp_close_service_endpoints_closed_total", "service"),
+    ("tcp_close_service_sockets", "service"),
 ];
 
 #[test]

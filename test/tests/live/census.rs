@@ -18,7 +18,7 @@ use tcp_close_test::{
 
 use crate::{
     observer::{Observer, Told},
-    program::{Running, daemon_with, get},
+    program::{RunningDaemon, daemon_with, get},
     snapshot::substates,
     stuck::{CLOSING, Stuck, count},
 };
@@ -65,7 +65,7 @@ fn minisocks_in_fin_wait2(table: &[Socket]) -> usize {
         .count()
 }
 
-pub(crate) fn daemon(stuck: &Stuck, arguments: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn daemon(stuck: &Stuck, arguments: &[&str]) -> RunningDaemon {
     let inode = stuck.netns.inode().to_string();
     daemon_with(&[&["--netns", &inode], arguments].concat())
 }
@@ -86,15 +86,15 @@ fn knows_who_flipped(exposition: &str) -> bool {
 #[track_caller]
 fn check_daemon(arguments: &[&str]) {
     let mut stuck = Stuck::new();
-    let (_running, address) = daemon(&stuck, arguments);
-    let none = agrees_with_the_kernel(&stuck, address);
+    let running = daemon(&stuck, arguments);
+    let none = agrees_with_the_kernel(&stuck, running.address);
     for state in ["fin_wait1", "fin_wait2", "close_wait", "last_ack"] {
         assert!(none.contains(&format!("tcp_close_oldest_seconds{{state=\"{state}\"}} 0\n")), "{none}");
     }
     let begun = now();
     stuck.in_every_state();
     let made = now();
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     let ages_are_those_of = |exposition: &str, state: event::TcpState, sockets: f64| {
         let oldest = exported(exposition, "oldest_seconds", state);
         if state == event::TcpState::FinWait2 && !knows_who_flipped(exposition) && oldest.is_none() {
@@ -115,7 +115,7 @@ fn check_daemon(arguments: &[&str]) {
     ages_are_those_of(&exposition, event::TcpState::CloseWait, 3.0);
     ages_are_those_of(&exposition, event::TcpState::LastAck, 6.0);
     stuck.flip();
-    let flipped = agrees_with_the_kernel(&stuck, address);
+    let flipped = agrees_with_the_kernel(&stuck, running.address);
     assert_eq!(exported(&flipped, "sockets", event::TcpState::FinWait2), Some(2.0), "the full sockets");
     assert_eq!(exported(&flipped, "sockets", event::TcpState::TimeWait), Some(7.0));
     ages_are_those_of(&flipped, event::TcpState::FinWait2, 2.0);
@@ -144,8 +144,8 @@ fn the_table_shows_what_was_there_before() {
     oracle::wait_until(&stuck.netns, PATIENCE, |table| {
         count(table, TcpState::FinWait2) == 1 && count(table, TcpState::TimeWait) == 1
     });
-    let (_running, address) = daemon(&stuck, &["--no-witness"]);
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let running = daemon(&stuck, &["--no-witness"]);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     let of_fin_wait2 = |metric| exported(&exposition, metric, event::TcpState::FinWait2);
     assert_eq!(of_fin_wait2("oldest_seconds"), None, "nobody saw how old it is");
     assert_eq!(of_fin_wait2("age_seconds_count"), Some(0.0));
@@ -192,7 +192,7 @@ fn ages_count_from_the_entry_whatever_the_socket_is_made_of() {
         let table = oracle::sockets(&stuck.netns);
         assert_eq!(count(&table, TcpState::TimeWait), 1);
         let told = observer.now();
-        let (_, census) = told.census;
+        let (_, census) = &told.census;
         assert_eq!(
             (census.knows_substates, census.unsure),
             (false, u64::from(!told.flipped())),
@@ -217,7 +217,7 @@ fn without_a_witness_the_core_says_what_it_does_not_know() {
     // another bucket.
     let knows = observer.sees_starts();
     let of_minisocks = |told: &Told| {
-        let (_, census) = told.census;
+        let (_, census) = &told.census;
         let of = |state| census.in_state(state).sockets;
         (census.knows_substates, census.unsure, of(event::TcpState::FinWait2), of(event::TcpState::TimeWait))
     };

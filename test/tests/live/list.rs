@@ -1,15 +1,17 @@
-//! What `list` prints is the kernel's table, and who holds what.
+//! What `list` prints is the kernel's table, who holds what, and what the daemon knows beyond it.
 
 use serde_json::Value;
-use tcp_close_test::oracle::{self, Timer};
+use tcp_close::clock::monotonic_now as now;
+use tcp_close_test::oracle::{self, Socket, Timer};
 
 use crate::{
+    census::daemon,
     program::program,
     stuck::{CLOSING, Stuck, count},
 };
 
 /// What it prints of these sockets, and on stderr.
-fn list(stuck: &Stuck, arguments: &[&str]) -> (String, String) {
+pub(crate) fn list(stuck: &Stuck, arguments: &[&str]) -> (String, String) {
     let output = program()
         .args(["list", "--netns", &stuck.netns.inode().to_string()])
         .args(arguments)
@@ -20,21 +22,100 @@ fn list(stuck: &Stuck, arguments: &[&str]) -> (String, String) {
     (text(output.stdout), text(output.stderr))
 }
 
+/// The lines of a list, each an object.
+pub(crate) fn rows(lines: &str) -> Vec<Value> {
+    lines.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect()
+}
+
+/// In every state there are as many as the kernel has.
+#[track_caller]
+fn add_up(rows: &[Value], table: &[Socket]) {
+    for (kernels, ours) in CLOSING {
+        let listed = rows.iter().filter(|row| row["state"] == ours.label()).count();
+        assert_eq!(listed, count(table, kernels), "{ours:?}: {rows:?}");
+    }
+}
+
+/// The socket in the kernel's table.
+#[track_caller]
+fn in_table<'a>(row: &Value, table: &'a [Socket]) -> &'a Socket {
+    table.iter().find(|socket| row["cookie"] == socket.cookie).expect("it is in the table")
+}
+
+/// Where the daemon saw them close, each has an owner and an age, those in TIME-WAIT too.
+#[test]
+fn the_daemon_knows_whose_they_are_and_since_when() {
+    let mut stuck = Stuck::new();
+    let daemon = daemon(&stuck, &[]);
+    let begun = now();
+    stuck.in_every_state();
+    let socket = daemon.socket.to_str().expect("text");
+    let (lines, complaints) = list(&stuck, &["--socket", socket, "-o", "json"]);
+    let most = now().since(begun).as_secs_f64();
+    let table = oracle::sockets(&stuck.netns);
+    assert_eq!(complaints, "");
+    let rows = rows(&lines);
+    add_up(&rows, &table);
+    for row in &rows {
+        let socket = in_table(row, &table);
+        assert_eq!(row["source"], "observed", "{row}");
+        assert_eq!(row["owner"]["opener"]["pid"], std::process::id(), "{row}");
+        // Whoever is in CLOSE-WAIT was closed by its peer alone.
+        let closer = (row["state"] != "close_wait").then(std::process::id);
+        assert_eq!(row["owner"]["closer"]["pid"].as_u64(), closer.map(u64::from), "{row}");
+        let age = row["age_seconds"].as_f64().unwrap_or_else(|| panic!("it was seen: {row}"));
+        assert!(age > 0.0 && age < most, "{row} of {most}");
+        let left = row["left_seconds"].as_f64();
+        let expected = (socket.timer == Timer::TimeWait).then_some(socket.expires.as_secs_f64());
+        assert!(left.is_none() == expected.is_none(), "{row} {socket}");
+        assert!(left.zip(expected).is_none_or(|(left, expected)| (left - expected).abs() < 1.0), "{row}");
+    }
+    let roles = |state: &str| {
+        let mut roles: Vec<_> =
+            rows.iter().filter(|row| row["state"] == state).map(|row| row["role"].clone()).collect();
+        roles.dedup();
+        roles
+    };
+    assert_eq!(roles("time_wait"), ["active"]);
+    assert_eq!(roles("last_ack"), ["passive"]);
+
+    let (only, _) = list(&stuck, &["--socket", socket, "--state", "time-wait", "-H"]);
+    let owned = format!("/{}", std::process::id());
+    assert_eq!(only.lines().count(), count(&table, oracle::TcpState::TimeWait), "{only}");
+    assert!(only.lines().all(|line| line.contains(&owned)), "{only}");
+}
+
+/// A daemon that was named and is not there is an error; one that watches another namespace says so.
+#[test]
+fn a_daemon_that_cannot_answer_is_an_error() {
+    let stuck = Stuck::new();
+    let other = Stuck::new();
+    let daemon = daemon(&other, &[]);
+    let refused = |socket: &str| {
+        let inode = stuck.netns.inode().to_string();
+        let arguments = ["list", "--netns", &inode, "--socket", socket];
+        let output = program().args(arguments).output().expect("start tcp-close");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.stdout, b"");
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let complaint = refused(daemon.socket.to_str().expect("text"));
+    assert!(complaint.contains("does not watch network namespace"), "{complaint}");
+    let complaint = refused("/nowhere/tcp-close.sock");
+    assert!(complaint.contains("no daemon answers at /nowhere/tcp-close.sock"), "{complaint}");
+}
+
 #[test]
 fn every_socket_that_closes_is_listed_with_its_holder() {
     let mut stuck = Stuck::new();
     stuck.in_every_state();
-    let (lines, complaints) = list(&stuck, &["-o", "json"]);
+    let (lines, complaints) = list(&stuck, &["--standalone", "-o", "json"]);
     let table = oracle::sockets(&stuck.netns);
     assert_eq!(complaints, "");
-    let rows: Vec<Value> =
-        lines.lines().map(|line| serde_json::from_str(line).expect("a line is an object")).collect();
-    for (kernels, ours) in CLOSING {
-        let listed = rows.iter().filter(|row| row["state"] == ours.label()).count();
-        assert_eq!(listed, count(&table, kernels), "{ours:?}: {lines}");
-    }
+    let rows = rows(&lines);
+    add_up(&rows, &table);
     for row in &rows {
-        let socket = table.iter().find(|socket| row["cookie"] == socket.cookie).expect("it is in the table");
+        let socket = in_table(row, &table);
         assert_eq!(row["local"]["port"], socket.local.port());
         assert_eq!(row["remote"]["addr"], socket.remote.ip().to_string());
         let left = (socket.timer == Timer::TimeWait).then_some(socket.expires.as_secs_f64());
@@ -53,7 +134,7 @@ fn every_socket_that_closes_is_listed_with_its_holder() {
         }
     }
 
-    let (only, _) = list(&stuck, &["--state", "close-wait", "-H", "-4"]);
+    let (only, _) = list(&stuck, &["--standalone", "--state", "close-wait", "-H", "-4"]);
     let held = format!("/{}", std::process::id());
     assert_eq!(only.lines().count(), 2, "{only}");
     assert!(only.lines().all(|line| line.starts_with("close-wait ") && line.contains(&held)), "{only}");

@@ -1,9 +1,15 @@
 //! The program itself, as a user starts it: `watch` and `daemon`, on real connections.
 
 use std::{
-    io::{BufReader, Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    path::PathBuf,
+    process::{Child, ChildStderr, Command, Stdio},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
     time::Duration,
 };
 
@@ -11,7 +17,7 @@ use rustix::process::Pid;
 use serde_json::Value;
 use tcp_close_test::{
     address::Family,
-    clock::Deadline,
+    clock::{Deadline, PATIENCE},
     netns::Netns,
     oracle::{self, Netstat},
     stream,
@@ -26,19 +32,66 @@ pub(crate) fn program() -> Command {
 }
 
 /// A running tcp-close, ended when the test is.
-pub(crate) struct Running(Child);
+pub(crate) struct Running {
+    child: Child,
+    /// What it says on stderr once it is running.
+    log: Arc<Mutex<String>>,
+}
 
 impl Running {
+    /// Goes on to read what it says, which must not fill the pipe.
+    fn new(child: Child, mut log: BufReader<ChildStderr>) -> Self {
+        let running = Self { child, log: Arc::default() };
+        let said = Arc::clone(&running.log);
+        thread::spawn(move || {
+            let mut line = String::new();
+            while log.read_line(&mut line).is_ok_and(|read| read > 0) {
+                said.lock().expect("nobody panicked").push_str(&std::mem::take(&mut line));
+            }
+        });
+        running
+    }
+
     pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.0)
+        Pid::from_child(&self.child)
+    }
+
+    /// Waits until it has said this.
+    #[track_caller]
+    pub(crate) fn wait_for(&self, words: &str) -> String {
+        let deadline = Deadline::after(PATIENCE);
+        loop {
+            let said = self.log.lock().expect("nobody panicked").clone();
+            if let Some(line) = said.lines().find(|line| line.contains(words)) {
+                return line.to_owned();
+            }
+            assert!(deadline.left().is_some(), "it does not say {words:?}: {said}");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ended = self.0.kill();
-        let _status = self.0.wait();
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// A daemon, and where it answers.
+pub(crate) struct RunningDaemon {
+    pub(crate) running: Running,
+    /// HTTP.
+    pub(crate) address: SocketAddr,
+    /// The socket that other commands ask at.
+    pub(crate) socket: PathBuf,
+}
+
+impl Drop for RunningDaemon {
+    fn drop(&mut self) {
+        // It is killed, and leaves that behind.
+        let _removed = std::fs::remove_file(&self.socket);
     }
 }
 
@@ -53,11 +106,8 @@ fn watch(netns: &Netns, arguments: &[&str]) -> (Running, BufReader<std::process:
         .expect("start tcp-close; TCP_CLOSE_BIN names it, or cargo build --release makes it");
     let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
     let out = BufReader::new(child.stdout.take().expect("stdout is piped"));
-    let running = Running(child);
     wait_for_line(&mut log, "attached");
-    // The rest of the log is of no interest, but must not fill the pipe.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    (running, out)
+    (Running::new(child, log), out)
 }
 
 fn wait_for_line(log: &mut impl std::io::BufRead, word: &str) -> String {
@@ -120,7 +170,7 @@ fn watch_tells_a_close_within_a_second_and_its_time_wait_a_minute_later() {
 }
 
 /// As fast as one thread can: open, close, close.
-fn loopback_connections(netns: &Netns, count: u32) {
+pub(crate) fn loopback_connections(netns: &Netns, count: u32) {
     netns.run(move || {
         let listener = TcpListener::bind((Family::V4.loopback(), 0)).expect("listen");
         let address = listener.local_addr().expect("an address");
@@ -135,26 +185,30 @@ fn loopback_connections(netns: &Netns, count: u32) {
 }
 
 /// Starts `daemon` on a namespace and waits until it is ready.
-fn daemon(netns: &Netns) -> (Running, SocketAddr) {
+pub(crate) fn daemon(netns: &Netns) -> RunningDaemon {
     daemon_with(&["--netns", &netns.inode().to_string()])
 }
 
 /// [`daemon`] with arguments of one's own.
-pub(crate) fn daemon_with(arguments: &[&str]) -> (Running, SocketAddr) {
+pub(crate) fn daemon_with(arguments: &[&str]) -> RunningDaemon {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, Ordering::Relaxed);
+    let socket = std::env::temp_dir().join(format!("tcp-close-test-{}-{number}.sock", std::process::id()));
     let mut child = program()
-        .args(["daemon", "--web.listen-address", "127.0.0.1:0"])
+        .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--socket"])
+        .arg(&socket)
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("start tcp-close; TCP_CLOSE_BIN names it, or cargo build --release makes it");
     let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
-    let running = Running(child);
     let line = wait_for_line(&mut log, "ready");
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    let running = Running::new(child, log);
     let address = line.split("127.0.0.1:").nth(1).expect("it says where it listens");
     let port: String = address.chars().take_while(char::is_ascii_digit).collect();
-    (running, SocketAddr::new(Family::V4.loopback(), port.parse().expect("a port")))
+    let address = SocketAddr::new(Family::V4.loopback(), port.parse().expect("a port"));
+    RunningDaemon { running, address, socket }
 }
 
 /// A page of the daemon. It is served in the namespace of the test process, outside of those under test.
@@ -199,19 +253,19 @@ fn ten_thousand_connections_are_counted_one_by_one() {
     // The default depends on the machine's memory, and on a small one most TIME-WAITs would be refused.
     netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
     let before = Netstat::of(&netns);
-    let (_running, address) = daemon(&netns);
-    get(address, "/healthz");
-    get(address, "/readyz");
+    let running = daemon(&netns);
+    get(running.address, "/healthz");
+    get(running.address, "/readyz");
     loopback_connections(&netns, count);
     let connections = f64::from(count);
     let deadline = Deadline::after(Duration::from_secs(10));
     let exposition = loop {
-        let exposition = get(address, "/metrics");
+        let exposition = get(running.address, "/metrics");
         if sum(&exposition, "tcp_close_endpoints_closed_total") >= 2.0 * connections {
             break exposition;
         }
         assert!(deadline.left().is_some(), "every end is told: {exposition}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     };
     let kernel = Netstat::of(&netns).since(&before);
     let kernel = |group: &str, name: &str| kernel.get(group, name) as f64;
@@ -259,7 +313,7 @@ fn resets_of_established_connections_are_the_kernels() {
     const ABORTS: u32 = 100;
     let netns = Netns::new();
     let before = Netstat::of(&netns);
-    let (_running, address) = daemon(&netns);
+    let running = daemon(&netns);
     for _ in 0..ABORTS {
         let (client, server) = stream::pair(&netns, &netns, Family::V4.loopback());
         rustix::net::sockopt::set_socket_linger(&client, Some(Duration::ZERO)).expect("set SO_LINGER");
@@ -268,12 +322,12 @@ fn resets_of_established_connections_are_the_kernels() {
     }
     let deadline = Deadline::after(Duration::from_secs(10));
     let exposition = loop {
-        let exposition = get(address, "/metrics");
+        let exposition = get(running.address, "/metrics");
         if sum(&exposition, "tcp_close_endpoints_closed_total") >= f64::from(2 * ABORTS) {
             break exposition;
         }
         assert!(deadline.left().is_some(), "every end is told: {exposition}");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     };
     let is = |series: &str| sample(&exposition, series);
     let ours = is("tcp_close_transitions_total{from=\"established\",to=\"close\"}")

@@ -1,14 +1,24 @@
 //! The daemon and what it has not seen: sockets older than itself, and events that were lost.
 
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
 use rustix::process::{Signal, kill_process};
+use tcp_close::clock::monotonic_now as now;
 use tcp_close_test::{
     address::Family,
-    oracle::{self, NotDestroyed},
+    oracle::{self, NotDestroyed, TcpState, Timer},
 };
 
 use crate::{
     census::{agrees_with_the_kernel, daemon},
-    stuck::Stuck,
+    list::{list, rows},
+    program::{get, loopback_connections},
+    stuck::{Stuck, count},
 };
 
 /// How often the kernel's table put something right.
@@ -23,13 +33,13 @@ fn corrections(exposition: &str, correction: &str) -> u64 {
 fn what_was_there_before_is_known() {
     let mut stuck = Stuck::new();
     stuck.in_every_state();
-    let (_running, address) = daemon(&stuck, &[]);
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let running = daemon(&stuck, &[]);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert_eq!(corrections(&exposition, "added"), 21, "{exposition}");
     stuck.flip();
-    agrees_with_the_kernel(&stuck, address);
+    agrees_with_the_kernel(&stuck, running.address);
     let sockets = stuck.let_go();
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert!(sockets > 0 && corrections(&exposition, "removed") == 0, "{exposition}");
     assert_eq!(corrections(&exposition, "changed"), 0, "{exposition}");
 }
@@ -39,24 +49,110 @@ fn what_was_there_before_is_known() {
 #[test]
 fn what_was_lost_is_put_right() {
     let mut stuck = Stuck::new();
-    let (running, address) = daemon(&stuck, &["--ring-bytes", "4096"]);
-    agrees_with_the_kernel(&stuck, address);
-    let pause = |signal| kill_process(running.pid(), signal).expect("it runs");
+    let running = daemon(&stuck, &["--ring-bytes", "4096"]);
+    agrees_with_the_kernel(&stuck, running.address);
+    let pause = |signal| kill_process(running.running.pid(), signal).expect("it runs");
 
     pause(Signal::STOP);
     stuck.in_every_state();
     pause(Signal::CONT);
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert!(corrections(&exposition, "added") > 0, "{exposition}");
 
     for _ in 0..40 {
         stuck.in_close_wait(Family::V4);
     }
-    agrees_with_the_kernel(&stuck, address);
+    agrees_with_the_kernel(&stuck, running.address);
     pause(Signal::STOP);
-    let full_sockets = |socket: &oracle::Socket| socket.timer != oracle::Timer::TimeWait;
+    let full_sockets = |socket: &oracle::Socket| socket.timer != Timer::TimeWait;
     assert_eq!(oracle::destroy(&stuck.netns, full_sockets), Ok::<(), NotDestroyed>(()));
     pause(Signal::CONT);
-    let exposition = agrees_with_the_kernel(&stuck, address);
+    let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert!(corrections(&exposition, "removed") > 0, "{exposition}");
+}
+
+/// A daemon that comes in the middle of thousands of TIME-WAITs, and of sockets that are stuck, shows within two seconds
+/// what there is, and how long each has yet to go.
+#[test]
+fn thousands_that_were_there_before_are_known() {
+    const TIME_WAITS: u32 = 5_000;
+    let mut stuck = Stuck::new();
+    stuck.netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
+    for _ in 0..50 {
+        stuck.in_close_wait(Family::V4);
+        stuck.in_fin_wait2_as_full_socket(Family::V4);
+        stuck.in_last_ack(Family::V6);
+        stuck.in_fin_wait1(Family::V6);
+    }
+    loopback_connections(&stuck.netns, TIME_WAITS);
+    let daemon = daemon(&stuck, &[]);
+    let ready = now();
+    let exposition = agrees_with_the_kernel(&stuck, daemon.address);
+    assert!(now().since(ready) < Duration::from_secs(2), "it takes {:?}", now().since(ready));
+    assert!(corrections(&exposition, "added") >= u64::from(TIME_WAITS) + 200, "{exposition}");
+
+    let socket = daemon.socket.to_str().expect("text");
+    let (lines, _) = list(&stuck, &["--socket", socket, "-o", "json"]);
+    let listed = rows(&lines);
+    let table = oracle::sockets(&stuck.netns);
+    let by_cookie: BTreeMap<u64, &oracle::Socket> =
+        table.iter().map(|socket| (socket.cookie, socket)).collect();
+    assert_eq!(count(&table, TcpState::TimeWait), TIME_WAITS as usize, "the minute is not over");
+    assert_eq!(listed.len(), table.len(), "all of them are closing");
+    for row in &listed {
+        let socket = by_cookie[&row["cookie"].as_u64().expect("the kernel gives one")];
+        let left = (socket.timer == Timer::TimeWait).then_some(socket.expires.as_secs_f64());
+        let apart = row["left_seconds"].as_f64().zip(left).map(|(listed, left)| listed - left);
+        assert_eq!(apart.is_some(), left.is_some(), "{row} {socket}");
+        assert!(apart.is_none_or(|apart| (-0.1..1.0).contains(&apart)), "{row} {socket}");
+        assert_eq!(row["source"], "snapshot", "{row}");
+    }
+}
+
+/// Whatever only ever grows, by series.
+fn counters(exposition: &str) -> BTreeMap<String, f64> {
+    let grows = |name: &str| {
+        let name = name.split('{').next().unwrap_or_default();
+        name.ends_with("_total") || (name.ends_with("_count") && !name.contains("age_seconds"))
+    };
+    exposition
+        .lines()
+        .filter_map(|line| line.rsplit_once(' '))
+        .filter(|(name, _)| !name.starts_with('#') && grows(name))
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+        .collect()
+}
+
+/// It may be stopped and started again at any time.
+#[test]
+fn a_daemon_that_is_started_again_under_load_agrees_again() {
+    let stuck = Stuck::new();
+    stuck.netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            while !enough.load(Ordering::Relaxed) {
+                loopback_connections(&stuck.netns, 100);
+            }
+        });
+        for _ in 0..2 {
+            let daemon = daemon(&stuck, &[]);
+            let mut before = BTreeMap::new();
+            for _ in 0..10 {
+                let after = counters(&get(daemon.address, "/metrics"));
+                for (series, value) in before {
+                    assert!(after.get(&series).is_some_and(|now| *now >= value), "{series} goes back");
+                }
+                before = after;
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert!(before["tcp_close_time_wait_started_total"] > 0.0, "there is no load: {before:?}");
+        }
+        let daemon = daemon(&stuck, &[]);
+        enough.store(true, Ordering::Relaxed);
+        load.join().expect("the load ends");
+        let exposition = agrees_with_the_kernel(&stuck, daemon.address);
+        assert!(corrections(&exposition, "added") > 0, "{exposition}");
+        assert_eq!(counters(&exposition)["tcp_close_events_lost_total{cause=\"ring_full\"}"], 0.0);
+    });
 }

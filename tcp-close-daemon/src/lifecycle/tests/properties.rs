@@ -386,7 +386,7 @@ proptest! {
             let stats = tracker.stats();
             prop_assert!(stats.sockets <= sockets && stats.minisocks <= minisocks);
             let counted: usize = TcpState::ALL.into_iter().map(|state| tracker.sockets_in(state)).sum();
-            prop_assert_eq!(counted, tracker.closing());
+            prop_assert_eq!(counted, tracker.closing_sockets());
             let (settling, cancelled) = tracker.waiting();
             prop_assert!(settling <= 1100 && cancelled <= 1100);
         }

@@ -7,7 +7,11 @@ use hashbrown::{HashMap, HashSet};
 
 use crate::{
     event::{ConnectionId, Event, EventKind, Listed, Pair, TcpState},
-    lifecycle::{close::Close, minisock::Minisock, observation::Story, tracker::Tracker},
+    lifecycle::{
+        close::Close,
+        minisock::Minisock,
+        tracker::{Entry, Tracker},
+    },
 };
 
 /// A socket pair in a network namespace: two sockets that share one seldom live at a time.
@@ -24,13 +28,6 @@ pub struct Corrections {
     pub changed: u64,
 }
 
-/// What is under which key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    Socket(ConnectionId),
-    Minisock(u64),
-}
-
 /// What is known of the kernel's table.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
@@ -40,7 +37,7 @@ pub(super) struct Listings {
     /// hardly twice.
     lacked: HashSet<Place>,
     /// Sockets and minisocks that were taken from the table, and of which no event has spoken since.
-    found: HashMap<Place, Key>,
+    found: HashMap<Place, Entry>,
     /// Numbers that stand for the addresses of minisocks in the table, which does not tell them. No address is so low.
     last_number: u64,
     pub(super) corrections: Corrections,
@@ -49,7 +46,7 @@ pub(super) struct Listings {
 #[derive(Debug, Default)]
 struct Listing {
     /// What was followed when the kernel was asked.
-    followed: HashMap<Place, Key>,
+    followed: HashMap<Place, Entry>,
     /// What an event has spoken of since then.
     touched: HashSet<Place>,
     listed: HashSet<Place>,
@@ -59,12 +56,12 @@ struct Listing {
 
 impl Tracker {
     pub(super) fn listing_began(&mut self) {
-        let sockets = self.sockets.iter().map(|(&id, close)| ((id.netns, close.pair()), Key::Socket(id)));
+        let sockets = self.sockets.iter().map(|(&id, close)| ((id.netns, close.pair()), Entry::Socket(id)));
         // A minisock stands in for the full socket that it replaces.
         let minisocks = self
             .minisocks
             .iter()
-            .map(|(&address, minisock)| ((minisock.id().netns, minisock.pair()), Key::Minisock(address)));
+            .map(|(&address, minisock)| ((minisock.id().netns, minisock.pair()), Entry::Minisock(address)));
         let followed = sockets.chain(minisocks).collect();
         self.listings.current = Some(Listing { followed, ..Listing::default() });
     }
@@ -105,9 +102,9 @@ impl Tracker {
     }
 
     /// What was taken from the table is known from now on as events know it; unless the event shows that it is over.
-    fn adopt(&mut self, key: Key, event: &Event, address: Option<u64>) {
+    fn adopt(&mut self, key: Entry, event: &Event, address: Option<u64>) {
         match (key, address) {
-            (Key::Minisock(number), Some(address)) => {
+            (Entry::Minisock(number), Some(address)) => {
                 // Where events tell no cookies, there is the socket pair alone to go by.
                 let is_told = event.id.socket != 0;
                 let is_it = |minisock: &Minisock| !is_told || minisock.id() == event.id;
@@ -122,7 +119,7 @@ impl Tracker {
                     None => self.remove(key),
                 }
             }
-            (Key::Socket(found), _) => {
+            (Entry::Socket(found), _) => {
                 let id = match event.kind {
                     EventKind::MinisockBegan(_, socket) => socket,
                     EventKind::StateChange(_) => event.id,
@@ -142,7 +139,7 @@ impl Tracker {
                 }
             }
             // A full socket has the pair of one that was a minisock.
-            (Key::Minisock(_), None) => self.remove(key),
+            (Entry::Minisock(_), None) => self.remove(key),
         }
     }
 
@@ -161,7 +158,7 @@ impl Tracker {
             return;
         }
         match (known, row.nominal_end) {
-            (Some(Key::Minisock(address)), Some(nominal_end)) => {
+            (Some(Entry::Minisock(address)), Some(nominal_end)) => {
                 let usual = self.wait;
                 if let Some(minisock) = self.minisocks.get_mut(&address)
                     && (minisock.substate(), row.state) == (TcpState::FinWait2, TcpState::TimeWait)
@@ -171,7 +168,7 @@ impl Tracker {
                     self.listings.corrections.changed += 1;
                 }
             }
-            (Some(Key::Socket(id)), None) => {
+            (Some(Entry::Socket(id)), None) => {
                 if let Some(close) = self.sockets.get_mut(&id)
                     && let Some(before) = close.closing_state().filter(|&state| state != row.state)
                 {
@@ -182,11 +179,11 @@ impl Tracker {
                 }
             }
             // Its entry into CLOSE was lost, and the beginning of the minisock that replaces it.
-            (Some(Key::Socket(socket)), Some(_)) => {
+            (Some(Entry::Socket(socket)), Some(_)) => {
                 let close = self.take_socket(socket);
                 self.add(id, row);
                 self.listings.corrections.changed += 1;
-                if let (Some(mut close), Some(Key::Minisock(number))) = (close, self.found_at(place)) {
+                if let (Some(mut close), Some(Entry::Minisock(number))) = (close, self.found_at(place)) {
                     close.mark_gap();
                     self.hand_over(number, &close.story());
                 }
@@ -208,7 +205,7 @@ impl Tracker {
             self.listings.last_number += 1;
             let number = self.listings.last_number;
             self.keep(number, Minisock::listed(id, row.pair, row.state, nominal_end, self.sees));
-            Key::Minisock(number)
+            Entry::Minisock(number)
         } else {
             self.take_socket(id);
             let close =
@@ -217,7 +214,7 @@ impl Tracker {
             self.count_state(None, Some(row.state));
             self.sockets.put(id, close);
             self.bound_sockets();
-            Key::Socket(id)
+            Entry::Socket(id)
         };
         self.listings.found.insert(place, key);
     }
@@ -228,7 +225,7 @@ impl Tracker {
             return;
         };
         let followed = listing.followed.iter().map(|(&place, &key)| (place, key));
-        let lacks: Vec<(Place, Key)> = followed
+        let lacks: Vec<(Place, Entry)> = followed
             .filter(|(place, _)| {
                 place.0 == netns && !listing.listed.contains(place) && !listing.touched.contains(place)
             })
@@ -244,14 +241,8 @@ impl Tracker {
         self.listings.current = Some(listing);
     }
 
-    fn found_at(&self, place: Place) -> Option<Key> {
+    fn found_at(&self, place: Place) -> Option<Entry> {
         self.listings.found.get(&place).copied()
-    }
-
-    fn hand_over(&mut self, minisock: u64, story: &Story) {
-        if let Some(minisock) = self.minisocks.get_mut(&minisock) {
-            minisock.hand_over(story);
-        }
     }
 
     /// Follows a full socket no longer.
@@ -262,10 +253,10 @@ impl Tracker {
         Some(close)
     }
 
-    fn remove(&mut self, key: Key) {
+    fn remove(&mut self, key: Entry) {
         let was_there = match key {
-            Key::Socket(id) => self.take_socket(id).is_some(),
-            Key::Minisock(address) => {
+            Entry::Socket(id) => self.take_socket(id).is_some(),
+            Entry::Minisock(address) => {
                 let was_there = self.minisocks.pop(&address).is_some();
                 self.note_minisock(address);
                 was_there

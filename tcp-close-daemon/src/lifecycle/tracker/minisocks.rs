@@ -7,7 +7,7 @@ use crate::{
     lifecycle::{
         close::Close,
         minisock::{Cancelled, Minisock, cause_of},
-        observation::{EndCause, MinisockBegan, Observation},
+        observation::{EndCause, MinisockBegan, Observation, Story},
         tracker::Tracker,
     },
 };
@@ -55,7 +55,7 @@ impl Tracker {
             minisock.mark_gap();
         }
         if let Some(close) = self.sockets.get_mut(&socket) {
-            minisock.replaces(socket, close.fin_wait2_since());
+            minisock.replaces(socket, Some(close));
             close.replaced_by(address, timer.substate);
             self.roster.socket(socket, Some(close));
         } else if self.unclaimed.push((socket.netns, timer.pair), (at, address)).is_some() {
@@ -177,7 +177,7 @@ impl Tracker {
         let mut minisock = Minisock::seen_late(event.id, timer, self.sees);
         // Its beginning was lost, but not its full socket: they have the cookie in common.
         if let Some(close) = self.sockets.get_mut(&event.id).filter(|close| close.minisock().is_none()) {
-            minisock.replaces(event.id, close.fin_wait2_since());
+            minisock.replaces(event.id, Some(close));
             minisock.mark_gap();
             close.replaced_by(address, timer.substate);
             close.mark_gap();
@@ -256,8 +256,17 @@ impl Tracker {
     }
 
     /// The minisock that took the place of a full socket, if it is still there.
-    pub(super) fn minisock_of(&mut self, id: ConnectionId, close: &Close) -> Option<&mut Minisock> {
-        self.minisocks.get_mut(&close.minisock()?).filter(|minisock| minisock.id() == id)
+    pub(super) fn minisock_of(&mut self, id: ConnectionId, close: &Close) -> Option<u64> {
+        let address = close.minisock()?;
+        self.minisocks.get(&address).filter(|minisock| minisock.id() == id).map(|_| address)
+    }
+
+    /// A minisock takes over all that is known of the full socket before it.
+    pub(super) fn hand_over(&mut self, address: u64, story: &Story) {
+        if let Some(minisock) = self.minisocks.get_mut(&address) {
+            minisock.hand_over(story);
+            self.note_minisock(address);
+        }
     }
 
     /// A timer was cancelled then, and nothing has shown what for.

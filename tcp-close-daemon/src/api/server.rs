@@ -1,0 +1,282 @@
+//! The daemon's side of the socket.
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http_body_util::{Either, Full, channel::Channel};
+use hyper::{
+    Method, Request as HttpRequest, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{Semaphore, mpsc, oneshot},
+    task::spawn_blocking,
+    time::sleep,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{BLIND_SPOT, CLOSING, VERSION};
+use crate::{
+    clock,
+    closing::{self, ClosingSocket, Known},
+    event::TcpState,
+    lifecycle::Closing,
+    owner::{Holders, Homes},
+    pipeline::Request,
+    snapshot::{BlindSpot, Snapshot},
+};
+
+/// Clients that are answered at once; one more waits.
+const CLIENTS: usize = 32;
+
+/// Sockets that the pipeline looks up at a time.
+const LOOKED_UP_AT_ONCE: usize = 1 << 12;
+
+/// Bytes that are sent at a time.
+const CHUNK: usize = 64 << 10;
+
+/// Chunks that a client may be behind; then its answer waits.
+const CHUNKS_BEHIND: usize = 4;
+
+/// By then the pipeline has heard of whatever the kernel's table shows: it holds back what happened last for ten
+/// milliseconds, to put it into order.
+const EVENTS_COME_IN: Duration = Duration::from_millis(20);
+
+const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// What questions are answered from.
+pub struct Daemon {
+    /// Inode numbers of the namespaces that are watched; empty for all.
+    pub netns: Vec<u32>,
+    /// The way to the pipeline.
+    pub pipeline: mpsc::Sender<Request>,
+    /// Where cgroups are.
+    pub homes: Arc<Mutex<Homes>>,
+    /// Answers that are on their way.
+    pub answers: TaskTracker,
+}
+
+/// Answers until the daemon stops.
+pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: CancellationToken) {
+    let clients = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                    break;
+                };
+                let (daemon, stopping) = (Arc::clone(&daemon), stopping.clone());
+                clients.spawn(async move {
+                    tokio::select! {
+                        () = stopping.cancelled() => {}
+                        () = converse(stream, daemon) => {}
+                    }
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept at the daemon's socket");
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    clients.close();
+    clients.wait().await;
+}
+
+async fn converse(stream: UnixStream, daemon: Arc<Daemon>) {
+    let service = service_fn(|request| {
+        let daemon = Arc::clone(&daemon);
+        async move { Ok::<_, Infallible>(answer(&request, &daemon).await) }
+    });
+    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a client of the daemon's socket went away");
+    }
+}
+
+type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
+
+async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
+    if request.method() != Method::GET {
+        return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
+    }
+    let question = match Question::parse(request.uri().query().unwrap_or_default()) {
+        Ok(question) => question,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    match request.uri().path() {
+        CLOSING => match daemon.closing(question).await {
+            Ok((sockets, blind_spot)) => lines(&daemon.answers, sockets, blind_spot),
+            Err(refusal) => refuse(refusal.status(), refusal.to_string()),
+        },
+        path if path.starts_with(VERSION) => refuse(StatusCode::NOT_FOUND, "there is no such question"),
+        _ => refuse(StatusCode::NOT_FOUND, "this daemon speaks version 1: every path begins with /v1/"),
+    }
+}
+
+/// Which sockets are asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Question {
+    /// Inode numbers of network namespaces; empty for all.
+    netns: Vec<u32>,
+    /// Closing states; empty for all.
+    states: Vec<TcpState>,
+}
+
+impl Question {
+    /// From `netns=1,2&state=time_wait`.
+    fn parse(query: &str) -> Result<Self, String> {
+        let mut question = Self::default();
+        for (name, values) in form_urlencoded::parse(query.as_bytes()) {
+            for value in values.split(',') {
+                let bad = || format!("{name} cannot be {value:?}");
+                match &*name {
+                    "netns" => question.netns.push(value.parse().map_err(|_not_a_number| bad())?),
+                    "state" => question.states.push(value.parse().map_err(|_no_state| bad())?),
+                    _ => return Err(format!("there is no parameter {name:?}")),
+                }
+            }
+        }
+        Ok(question)
+    }
+}
+
+/// There is no answer.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("this daemon does not watch network namespace {0}")]
+    NotWatched(u32),
+    #[error("the daemon is stopping")]
+    Stopping,
+    #[error("{0:#}")]
+    Broken(anyhow::Error),
+}
+
+impl Refusal {
+    const fn status(&self) -> StatusCode {
+        match self {
+            Self::NotWatched(_) => StatusCode::NOT_FOUND,
+            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl Daemon {
+    /// Every socket that is closing now, and why there may be more.
+    async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<BlindSpot>), Refusal> {
+        let netns = self.among_the_watched(question.netns)?;
+        let states = if question.states.is_empty() { TcpState::CLOSING.to_vec() } else { question.states };
+        let table = (netns.clone(), states.clone());
+        let snapshot = blocking(move || Snapshot::take(&table.0, &table.1)).await?.map_err(broken)?;
+        sleep(EVENTS_COME_IN).await;
+        let known = self.known(&netns).await.ok_or(Refusal::Stopping)?;
+        let homes = Arc::clone(&self.homes);
+        blocking(move || {
+            let holders = Holders::of(&snapshot.inodes());
+            let mut homes = homes.lock().unwrap_or_else(PoisonError::into_inner);
+            let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
+            (closing::join(&snapshot, known, &states, &holders, home), snapshot.blind_spot)
+        })
+        .await
+    }
+
+    fn among_the_watched(&self, wanted: Vec<u32>) -> Result<Vec<u32>, Refusal> {
+        if self.netns.is_empty() {
+            return Ok(wanted);
+        }
+        match wanted.iter().find(|netns| !self.netns.contains(netns)) {
+            Some(&other) => Err(Refusal::NotWatched(other)),
+            None if wanted.is_empty() => Ok(self.netns.clone()),
+            None => Ok(wanted),
+        }
+    }
+
+    /// What the tracker knows, piece by piece; `None` if the pipeline has ended.
+    async fn known(&self, netns: &[u32]) -> Option<Known> {
+        let (answer, entries) = oneshot::channel();
+        self.pipeline.send(Request::Entries(answer)).await.ok()?;
+        let entries = entries.await.ok()?;
+        let mut closing: Vec<Closing> = Vec::with_capacity(entries.len());
+        for some in entries.chunks(LOOKED_UP_AT_ONCE) {
+            let (answer, known) = oneshot::channel();
+            self.pipeline.send(Request::Closing(some.to_vec(), answer)).await.ok()?;
+            closing.extend(known.await.ok()?);
+        }
+        let wanted = |closing: &Closing| netns.is_empty() || netns.contains(&closing.id.netns);
+        Some(Known::new(closing.into_iter().filter(wanted), clock::monotonic_now()))
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+    spawn_blocking(work).await.map_err(broken)
+}
+
+fn broken(error: impl Into<anyhow::Error>) -> Refusal {
+    Refusal::Broken(error.into())
+}
+
+/// One line after the other, as fast as they are read.
+fn lines(answers: &TaskTracker, sockets: Vec<ClosingSocket>, blind_spot: Option<BlindSpot>) -> Answer {
+    let (mut sender, body) = Channel::new(CHUNKS_BEHIND);
+    answers.spawn(async move {
+        let mut chunk = Vec::with_capacity(CHUNK);
+        for (number, socket) in sockets.iter().enumerate() {
+            if let Ok(mut line) = serde_json::to_vec(socket) {
+                line.push(b'\n');
+                chunk.append(&mut line);
+            }
+            let is_last = number + 1 == sockets.len();
+            // A client that went away has seen enough.
+            if (is_last || chunk.len() >= CHUNK)
+                && sender.send_data(Bytes::from(std::mem::take(&mut chunk))).await.is_err()
+            {
+                break;
+            }
+        }
+    });
+    let mut answer = Response::new(Either::Right(body));
+    answer.headers_mut().insert(CONTENT_TYPE, LINES);
+    if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot.to_string()).ok()) {
+        answer.headers_mut().insert(BLIND_SPOT, blind_spot);
+    }
+    answer
+}
+
+fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {
+    let mut answer = Response::new(Either::Left(Full::new(Bytes::from(why.into() + "\n"))));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, TEXT);
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_names_namespaces_and_states() {
+        let question = Question::parse("netns=1,2&state=time_wait,fin-wait-2").expect("a question");
+        let states = vec![TcpState::TimeWait, TcpState::FinWait2];
+        assert_eq!(question, Question { netns: vec![1, 2], states });
+        assert_eq!(Question::parse(""), Ok(Question::default()));
+        for (query, part) in [("netns=x", "netns"), ("state=open", "state"), ("colour=red", "colour")] {
+            let error = Question::parse(query).expect_err("it makes no sense");
+            assert!(error.contains(part), "{error}");
+        }
+    }
+}

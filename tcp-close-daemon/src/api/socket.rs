@@ -1,0 +1,127 @@
+//! The socket's file: where it is, and who may use it.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    os::unix::{
+        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+        net::UnixStream,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::unistd::Group;
+use tokio::net::UnixListener;
+
+/// Members of this group may ask, if there is one; otherwise only the daemon's own user, and root.
+const GROUP: &str = "tcp-close";
+
+/// Its own user and the group, to read and to write: that is what it takes to connect.
+const MODE: u32 = 0o660;
+
+/// The socket cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// There is another daemon.
+    #[error("another daemon answers at {0}")]
+    InUse(PathBuf),
+    /// Something else.
+    #[error("cannot make the socket {path}")]
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// Why it cannot be made.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The socket, for as long as this is kept.
+#[derive(Debug)]
+pub struct Socket {
+    path: PathBuf,
+    /// Device and inode, which tell it from one that took its place.
+    identity: (u64, u64),
+}
+
+impl Socket {
+    /// Makes the socket, in place of one that nobody answers at any more.
+    pub fn bind(path: &Path) -> Result<(Self, UnixListener), BindError> {
+        if UnixStream::connect(path).is_ok() {
+            return Err(BindError::InUse(path.to_owned()));
+        }
+        let failed = |source| BindError::Io { path: path.to_owned(), source };
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        }
+        // It gets its name once it is open to those who may use it, and to nobody else.
+        let unnamed = path.with_extension(format!("{}.new", std::process::id()));
+        let made = make(&unnamed).and_then(|listener| {
+            let metadata = fs::metadata(&unnamed)?;
+            fs::rename(&unnamed, path)?;
+            Ok((Self { path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) }, listener))
+        });
+        made.map_err(|error| {
+            // What was half made is of no use.
+            let _not_there = fs::remove_file(&unnamed);
+            failed(error)
+        })
+    }
+}
+
+fn make(path: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    if let Some(group) = Group::from_name(GROUP)?
+        && let Err(error) = chown(path, None, Some(group.gid.as_raw()))
+    {
+        tracing::warn!(%error, "the socket cannot be given to group {GROUP}: only this user and root may use it");
+    }
+    fs::set_permissions(path, Permissions::from_mode(MODE))?;
+    Ok(listener)
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let is_ours = |metadata: fs::Metadata| (metadata.dev(), metadata.ino()) == self.identity;
+        if fs::metadata(&self.path).is_ok_and(is_ours) {
+            // Nobody can be told any more.
+            let _left_behind = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_daemon_answers_at_a_socket() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("run/tcp-close.sock");
+        let (socket, listener) = Socket::bind(&path).expect("a socket");
+        let metadata = fs::metadata(&path).expect("it is there");
+        assert_eq!(metadata.permissions().mode() & 0o777, MODE);
+        assert!(matches!(Socket::bind(&path), Err(BindError::InUse(_))));
+        drop(listener);
+        // Nobody answers there any more.
+        let (next, _listener) = Socket::bind(&path).expect("a socket in its place");
+        drop(socket);
+        assert!(path.exists(), "it is another one's");
+        drop(next);
+        assert!(!path.exists());
+        assert_eq!(fs::read_dir(path.parent().expect("a directory")).expect("entries").count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_way_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file/tcp-close.sock");
+        fs::write(directory.path().join("file"), "").expect("a file");
+        let error = Socket::bind(&path).expect_err("a file is no directory");
+        assert!(error.to_string().contains("cannot make the socket"), "{error}");
+    }
+}

@@ -1,0 +1,204 @@
+//! Every socket that is closing now: the kernel's own table, and what is known beyond it.
+//!
+//! In: a snapshot, and what the tracker knows. Out: one [`ClosingSocket`] for each, which is a line of `list` and travels
+//! as JSON. The kernel says what there is and in which state, so the sum is that of `ss`; the tracker says whose it is,
+//! and since when.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::{Address, AddressFamily, CgroupId, Monotonic, Pair, Process, TcpState},
+    lifecycle::{Closing, observation::Role},
+    owner::{Held, Holders, Home, Owner},
+    snapshot::{Row, Snapshot},
+};
+
+/// A socket that is closing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClosingSocket {
+    /// State it is in.
+    pub state: TcpState,
+    /// Time since it entered that, in seconds; `None` if that was not seen.
+    pub age_seconds: Option<f64>,
+    /// Of a minisock: time to its nominal end, in seconds, and past that to the end of its bucket of the timer wheel.
+    pub left_seconds: Option<f64>,
+    /// Inode number of the network namespace.
+    pub netns: u32,
+    /// Address family.
+    pub family: AddressFamily,
+    /// Our address.
+    pub local: Address,
+    /// The peer's address.
+    pub remote: Address,
+    /// The socket's cookie, as `ss -e` shows it.
+    pub cookie: Option<u64>,
+    /// Who sent the first FIN, as far as it is known.
+    pub role: Option<Role>,
+    /// Whose it is.
+    pub owner: Owner,
+    /// The descriptors it is open by.
+    pub holders: Vec<Held>,
+    /// How it is known.
+    pub source: Source,
+}
+
+/// How a socket is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// It was seen to close.
+    Observed,
+    /// It was there already, or nobody watches.
+    Snapshot,
+}
+
+impl ClosingSocket {
+    /// Its socket pair.
+    pub fn pair(&self) -> Pair {
+        Pair { local: SocketAddr::from(self.local), remote: SocketAddr::from(self.remote) }
+    }
+
+    /// The processes that closed, hold and opened it, as far as they are known.
+    pub fn processes(&self) -> Vec<Option<Process>> {
+        let held = self.holders.iter().map(|held| Some(held.by));
+        [self.owner.closer].into_iter().chain(held).chain([self.owner.opener]).collect()
+    }
+}
+
+/// What is known beyond the kernel's table.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// By namespace and socket pair.
+    by_place: HashMap<(u32, Pair), Closing>,
+    /// When it was asked for.
+    at: Monotonic,
+}
+
+impl Known {
+    /// What the tracker knew then.
+    pub fn new(closing: impl IntoIterator<Item = Closing>, at: Monotonic) -> Self {
+        let by_place = closing.into_iter().map(|closing| ((closing.id.netns, closing.pair), closing));
+        Self { by_place: by_place.collect(), at }
+    }
+
+    /// What is known of a socket of the table, unless it is of another life of the socket pair.
+    fn take(&mut self, row: &Row) -> Option<Closing> {
+        let closing = self.by_place.remove(&(row.id.netns, row.pair))?;
+        let ours = closing.id.cookie();
+        // Who asks for the table gives a name to what had none.
+        ours.is_none_or(|cookie| row.id.cookie() == Some(cookie)).then_some(closing)
+    }
+}
+
+/// Joins the kernel's table with what is known, in the order of states and of what is left to each. Of a namespace whose
+/// table could not be read, there is only what is known.
+pub fn join(
+    snapshot: &Snapshot,
+    mut known: Known,
+    states: &[TcpState],
+    holders: &Holders,
+    mut home: impl FnMut(CgroupId) -> Option<Arc<Home>>,
+) -> Vec<ClosingSocket> {
+    let at = known.at;
+    let mut sockets: Vec<ClosingSocket> = Vec::with_capacity(snapshot.rows.len());
+    for row in &snapshot.rows {
+        let closing = known.take(row);
+        sockets.push(of_row(row, closing.as_ref(), at, holders, &mut home));
+    }
+    let read: HashSet<u32> = snapshot.read.iter().map(|&(netns, _)| netns).collect();
+    let unread = known.by_place.into_values().filter(|closing| !read.contains(&closing.id.netns));
+    sockets.extend(
+        unread
+            .filter(|closing| states.contains(&closing.state))
+            .map(|closing| of_known(&closing, at, &mut home)),
+    );
+    let left = |socket: &ClosingSocket| socket.left_seconds.unwrap_or_default();
+    sockets.sort_by(|a, b| a.state.cmp(&b.state).then(left(a).total_cmp(&left(b))));
+    sockets
+}
+
+fn of_row(
+    row: &Row,
+    closing: Option<&Closing>,
+    at: Monotonic,
+    holders: &Holders,
+    home: &mut impl FnMut(CgroupId) -> Option<Arc<Home>>,
+) -> ClosingSocket {
+    let Row { id, pair, state, timer, holder } = *row;
+    let known = closing.map(|closing| of_known(closing, at, home));
+    let left = timer.filter(|_| row.is_minisock()).map(|timer| timer.left);
+    // Past its nominal end, the kernel says nothing more.
+    let left_in_bucket =
+        known.as_ref().and_then(|known| known.left_seconds).filter(|_| left == Some(Duration::ZERO));
+    let uid = holder.map(|holder| holder.uid);
+    let owner = if let Some(known) = &known {
+        Owner { uid: uid.or(known.owner.uid), ..known.owner.clone() }
+    } else {
+        let home = holder.and_then(|holder| holder.cgroup).and_then(home);
+        Owner { uid, ..Owner::at(home.as_deref()) }
+    };
+    let inode = holder.and_then(|holder| holder.inode);
+    ClosingSocket {
+        state,
+        // Since it entered the state that events tell of.
+        age_seconds: closing.filter(|closing| closing.state == state).and_then(|closing| age(closing, at)),
+        left_seconds: left_in_bucket.or(left.map(|left| left.as_secs_f64())),
+        netns: id.netns,
+        family: pair.family(),
+        local: pair.local.into(),
+        remote: pair.remote.into(),
+        cookie: id.cookie(),
+        role: known.as_ref().and_then(|known| known.role).or_else(|| role(state)),
+        owner,
+        holders: inode.map(|inode| holders.get(inode).to_vec()).unwrap_or_default(),
+        source: known.map_or(Source::Snapshot, |known| known.source),
+    }
+}
+
+fn of_known(
+    closing: &Closing,
+    at: Monotonic,
+    home: &mut impl FnMut(CgroupId) -> Option<Arc<Home>>,
+) -> ClosingSocket {
+    let Closing { id, pair, state, ends, observed, story, .. } = *closing;
+    let story_role = story.map(|story| story.role).filter(|&role| role != Role::None);
+    let home = story.and_then(|story| story.cgroup).and_then(home);
+    ClosingSocket {
+        state,
+        age_seconds: age(closing, at),
+        left_seconds: ends.map(|ends| ends.since(at).as_secs_f64()),
+        netns: id.netns,
+        family: pair.family(),
+        local: pair.local.into(),
+        remote: pair.remote.into(),
+        cookie: id.cookie(),
+        role: story_role.or_else(|| role(state)),
+        owner: story.map(|story| Owner::of(&story, home.as_deref())).unwrap_or_default(),
+        holders: Vec::new(),
+        source: if observed { Source::Observed } else { Source::Snapshot },
+    }
+}
+
+fn age(closing: &Closing, at: Monotonic) -> Option<f64> {
+    closing.since.map(|since| at.since(since).as_secs_f64())
+}
+
+/// Who closed first, as far as the state tells. TIME-WAIT follows an active close and a simultaneous one.
+const fn role(state: TcpState) -> Option<Role> {
+    match state {
+        TcpState::FinWait1 | TcpState::FinWait2 => Some(Role::Active),
+        TcpState::CloseWait | TcpState::LastAck => Some(Role::Passive),
+        TcpState::Closing => Some(Role::Simultaneous),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

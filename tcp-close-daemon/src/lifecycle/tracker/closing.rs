@@ -1,0 +1,106 @@
+//! What is known of each socket that closes now, for whoever wants to see them one by one.
+
+use std::time::Duration;
+
+use crate::{
+    event::{ConnectionId, Monotonic, Pair, Process, TcpState},
+    lifecycle::{close::Close, observation::Story, tracker::Tracker},
+};
+
+/// Leads to a socket that closes, for as long as it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A full socket.
+    Socket(ConnectionId),
+    /// A minisock, by its kernel address, or a number that stands for it.
+    Minisock(u64),
+}
+
+/// A socket that closes, and all that is known of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Closing {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its socket pair.
+    pub pair: Pair,
+    /// State it was last seen in.
+    pub state: TcpState,
+    /// When it entered that, if that was seen.
+    pub since: Option<Monotonic>,
+    /// Of a minisock: when its wait is nominally up, and past that, when its bucket of the timer wheel ends.
+    pub ends: Option<Monotonic>,
+    /// It was seen to close, or to begin; if not, it was there already.
+    pub observed: bool,
+    /// What is known of the full socket so far; `None` of a minisock whose full socket closed unseen.
+    pub story: Option<Story>,
+    /// Who holds it open, if somebody has looked.
+    pub holder: Option<Process>,
+}
+
+impl Tracker {
+    /// Everything that closes now. What ends meanwhile leads nowhere any more.
+    pub fn entries(&self) -> Vec<Entry> {
+        self.roster.entries().map(|(entry, _)| entry).collect()
+    }
+
+    /// Full sockets that have been in CLOSE-WAIT for this long, or were there already, and whose holder nobody has looked
+    /// for: at most `most` of them.
+    pub fn left_in_close_wait(
+        &self,
+        now: Monotonic,
+        after: Duration,
+        most: usize,
+    ) -> Vec<(ConnectionId, Pair)> {
+        let left = self.roster.entries().filter_map(|(entry, stand)| match entry {
+            Entry::Socket(id) if stand.state == TcpState::CloseWait => {
+                stand.since.is_none_or(|since| now.since(since) >= after).then_some(id)
+            }
+            _ => None,
+        });
+        let unheld = |id: ConnectionId| {
+            self.sockets.peek(&id).filter(|close| close.holder().is_none()).map(|close| (id, close.pair()))
+        };
+        left.filter_map(unheld).take(most).collect()
+    }
+
+    /// A process was found to hold this socket open.
+    pub(super) fn held(&mut self, id: ConnectionId, holder: Process) {
+        if let Some(close) = self.sockets.peek_mut(&id) {
+            close.held_by(holder);
+            self.roster.socket(id, Some(close));
+        }
+    }
+
+    /// What is known of a socket that closes; `None` if it does so no more.
+    pub fn closing(&self, entry: Entry, now: Monotonic) -> Option<Closing> {
+        match entry {
+            Entry::Socket(id) => self.sockets.peek(&id).map(|close| Closing {
+                id,
+                pair: close.pair(),
+                state: close.state(),
+                since: close.entered(),
+                ends: None,
+                observed: close.is_observed(),
+                story: Some(close.story()),
+                holder: close.holder(),
+            }),
+            Entry::Minisock(address) => self.minisocks.peek(&address).map(|minisock| {
+                // The full socket may have gone a moment ago, and not be settled yet.
+                let closing = || {
+                    let close = self.sockets.peek(&minisock.id())?;
+                    (close.minisock() == Some(address)).then(|| Close::story(close))
+                };
+                Closing {
+                    id: minisock.id(),
+                    pair: minisock.pair(),
+                    state: minisock.substate(),
+                    since: minisock.in_substate_since(),
+                    ends: minisock.ends(now),
+                    observed: minisock.is_observed(),
+                    story: minisock.story().copied().or_else(closing),
+                    holder: None,
+                }
+            }),
+        }
+    }
+}

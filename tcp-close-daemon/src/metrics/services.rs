@@ -1,0 +1,120 @@
+//! Whose closes, and whose sockets: the metrics with a `service`.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    Metrics, as_gauge,
+    catalogue::{Catalogue, SERVICE_STATES},
+    raise,
+    top::{OTHER, Top},
+};
+use crate::{
+    clock,
+    event::{Monotonic, TcpState},
+    lifecycle::{
+        Census, OwnerKey,
+        observation::{Closed, Role},
+    },
+    owner::Homes,
+};
+
+/// How often it is asked who matters most.
+const RENEWAL: Duration = Duration::from_secs(60);
+
+/// Whoever nobody knows.
+const UNKNOWN: &str = "unknown";
+
+/// The metrics with a service.
+pub(super) struct Services {
+    homes: Arc<Mutex<Homes>>,
+    top: Top,
+    renewed: Monotonic,
+}
+
+impl Services {
+    pub(super) fn new(homes: Arc<Mutex<Homes>>, limit: usize) -> Self {
+        Self { homes, top: Top::new(limit), renewed: Monotonic::default() }
+    }
+
+    /// A name for whoever has a socket: its container or unit, else its process.
+    fn name(&self, owner: &OwnerKey) -> String {
+        let home = owner.cgroup.and_then(|cgroup| {
+            self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(cgroup, clock::monotonic_now)
+        });
+        let name = home.as_ref().and_then(|home| home.service());
+        match (name, owner.comm) {
+            (Some(name), _) => name.to_owned(),
+            (None, Some(comm)) => comm.to_string(),
+            (None, None) => UNKNOWN.to_owned(),
+        }
+    }
+
+    /// A connection closed.
+    pub(super) fn closed(&mut self, catalogue: &Catalogue, closed: &Closed) {
+        let name = self.name(&closed.story.owner());
+        let service = if self.top.weigh(&name, 1.0) { &name } else { OTHER };
+        catalogue
+            .service_endpoints_closed_total
+            .with_label_values(&[service, closed.story.role.label()])
+            .inc();
+    }
+
+    /// These are the sockets there are.
+    fn sockets(&mut self, catalogue: &Catalogue, census: &Census) {
+        let mut by_service: HashMap<String, [u64; SERVICE_STATES.len()]> =
+            self.top.members().chain([OTHER]).map(|member| (member.to_owned(), Default::default())).collect();
+        for (owner, states) in &census.by_owner {
+            let name = owner.map_or_else(|| OTHER.to_owned(), |owner| self.name(&owner));
+            let of_states =
+                SERVICE_STATES.map(|state| states.get(state as usize).copied().unwrap_or_default());
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^52 sockets")]
+            let weight = of_states.iter().sum::<u64>() as f64;
+            let service = if self.top.weigh(&name, weight) { name } else { OTHER.to_owned() };
+            for (sum, count) in by_service.entry(service).or_default().iter_mut().zip(of_states) {
+                *sum += count;
+            }
+        }
+        for (service, counts) in by_service {
+            for (state, count) in SERVICE_STATES.into_iter().zip(counts) {
+                let labels = [service.as_str(), state.label()];
+                if census.knows_substates || !matches!(state, TcpState::FinWait2 | TcpState::TimeWait) {
+                    catalogue.service_sockets.with_label_values(&labels).set(as_gauge(count));
+                } else {
+                    // An error says that it was not there.
+                    drop(catalogue.service_sockets.remove_label_values(&labels));
+                }
+            }
+        }
+    }
+
+    /// Some lose their series to others, now and then.
+    pub(super) fn renew(&mut self, catalogue: &Catalogue, now: Monotonic) {
+        if now.since(self.renewed) >= RENEWAL {
+            self.renewed = now;
+            for name in self.top.renew() {
+                for role in Role::ALL {
+                    let labels = [name.as_str(), role.label()];
+                    drop(catalogue.service_endpoints_closed_total.remove_label_values(&labels));
+                }
+                for state in SERVICE_STATES {
+                    drop(catalogue.service_sockets.remove_label_values(&[&name, state.label()]));
+                }
+            }
+        }
+        for metric in ["service_endpoints_closed_total", "service_sockets"] {
+            raise(&catalogue.series_dropped_total.with_label_values(&[metric]), self.top.dropped());
+        }
+    }
+}
+
+impl Metrics {
+    /// Takes in whose the sockets are that close now.
+    pub(super) fn services(&mut self, census: &Census) {
+        self.services.sockets(&self.catalogue, census);
+        self.services.renew(&self.catalogue, census.at);
+    }
+}
