@@ -23,6 +23,9 @@ pub const DEFAULT_SOCKET: &str = "/run/tcp-close/tcp-close.sock";
 /// What is said of every socket that is closing now.
 const CLOSING: &str = "/v1/closing";
 
+/// How far ephemeral ports are used up.
+const PORTS: &str = "/v1/ports";
+
 /// The version that this program speaks begins every path.
 const VERSION: &str = "/v1/";
 

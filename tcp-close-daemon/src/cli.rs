@@ -14,6 +14,7 @@ const EXAMPLES: &str = "\
 Examples:
   tcp-close watch                  A line per close, as it ends
   tcp-close list                   What is closing now
+  tcp-close ports                  Whether ephemeral ports run out
   tcp-close daemon                 Metrics at http://127.0.0.1:10060/metrics
   tcp-close check                  What this kernel allows, hook by hook
   tcp-close watch --help           More examples
@@ -42,6 +43,14 @@ Examples:
   tcp-close list --state close-wait            Those that their process does not close
   tcp-close list --state time-wait -D 443 -o json | jq .left_seconds
                                                How long each TIME-WAIT has yet to go
+";
+
+const PORTS_EXAMPLES: &str = "\
+Examples:
+  tcp-close ports                              Towards every destination
+  tcp-close ports --to 192.0.2.1:443           Towards this one
+  tcp-close ports -o json | jq 'select(.exhaustion_seconds != null and .exhaustion_seconds < 300)'
+                                               Where there will be none left in five minutes
 ";
 
 const DAEMON_EXAMPLES: &str = "\
@@ -120,6 +129,12 @@ pub enum Command {
     /// that has seen them close tells that.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{LIST_EXAMPLES}\n{EXIT_CODES}"))]
     List(ListArgs),
+    /// Prints which ephemeral ports are used, towards whom, and when there will be none left.
+    ///
+    /// It looks twice, a second apart. A port that a TIME-WAIT has is reusable where the kernel, by its settings, would
+    /// give it to a new connection.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{PORTS_EXAMPLES}\n{EXIT_CODES}"))]
+    Ports(PortsArgs),
     /// Follows every close and serves metrics over HTTP.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{DAEMON_EXAMPLES}\n{EXIT_CODES}"))]
     Daemon(DaemonArgs),
@@ -297,6 +312,26 @@ pub struct ListArgs {
     pub lines: LinesArgs,
 }
 
+/// Arguments of `ports`.
+#[derive(Debug, Args)]
+pub struct PortsArgs {
+    /// Only ports of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
+    pub netns: Vec<String>,
+
+    /// Only ports that are used towards this destination.
+    #[arg(long, value_name = "ADDR:PORT", env = "TCP_CLOSE_TO", value_parser = destination)]
+    pub to: Option<SocketAddr>,
+
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
+
+    /// How to print them.
+    #[command(flatten)]
+    pub lines: LinesArgs,
+}
+
 /// Arguments of `daemon`.
 #[derive(Debug, Args)]
 pub struct DaemonArgs {
@@ -323,7 +358,7 @@ pub struct DaemonArgs {
     pub socket: Option<String>,
 
     /// How many services, and how many destinations, have series of their own in the metrics; the rest is counted as "other".
-    #[arg(long, value_name = "N", default_value_t = crate::metrics::MOST_SERVICES, env = "TCP_CLOSE_TOP", value_parser = at_least_one::<usize>)]
+    #[arg(long, value_name = "N", default_value_t = crate::metrics::MOST_SERIES, env = "TCP_CLOSE_TOP", value_parser = at_least_one::<usize>)]
     pub top: usize,
 
     /// How long a socket may be in CLOSE-WAIT before its process is looked for, and named in the log.
@@ -364,6 +399,12 @@ pub enum Output {
 fn port(text: &str) -> Result<u16, String> {
     let port = text.parse().ok().filter(|&port| port > 0);
     port.ok_or_else(|| "it takes the number of a port, 1 to 65535".to_owned())
+}
+
+fn destination(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_error| {
+        "it takes an address and a port, such as 192.0.2.1:443 or [2001:db8::1]:443".to_owned()
+    })
 }
 
 /// `:10060` means every address, as `node_exporter` has it.

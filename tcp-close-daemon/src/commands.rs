@@ -18,6 +18,7 @@ use crate::{
 mod check;
 mod daemon;
 mod list;
+mod ports;
 mod watch;
 
 /// Does what was asked for.
@@ -25,6 +26,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Watch(args) => watch::run(args.try_into()?),
         Command::List(args) => list::run(&args.try_into()?),
+        Command::Ports(args) => ports::run(&args.try_into()?),
         Command::Daemon(args) => daemon::run(args.try_into()?),
         Command::Check(args) => check::run(&args),
     }

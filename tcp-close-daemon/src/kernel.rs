@@ -8,5 +8,6 @@ pub mod capabilities;
 pub mod limits;
 pub mod lockdown;
 pub mod netns;
+pub mod port_settings;
 pub mod symbols;
 pub mod tick;

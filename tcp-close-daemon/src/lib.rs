@@ -16,6 +16,7 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod owner;
 pub mod pipeline;
+pub mod ports;
 pub mod probe;
 pub mod render;
 mod sentence;

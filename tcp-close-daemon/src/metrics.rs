@@ -22,7 +22,7 @@ use crate::{
         self, Census, Corrections, Observation, Stats,
         observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
-    metrics::{catalogue::Catalogue, services::Services},
+    metrics::{catalogue::Catalogue, ports::Routes, services::Services},
     owner::Homes,
     pipeline::{Losses, Turn},
     probe::{HookReport, ProgramStats},
@@ -32,17 +32,19 @@ mod ages;
 mod catalogue;
 mod census;
 mod kernel_counts;
+mod ports;
 mod services;
 mod top;
 
-/// Services that have series of their own, unless somebody says otherwise.
-pub const MOST_SERVICES: usize = 50;
+/// Services, and destinations, that have series of their own, unless somebody says otherwise.
+pub const MOST_SERIES: usize = 50;
 
 /// All metrics of the daemon.
 pub struct Metrics {
     catalogue: Catalogue,
     counts: kernel_counts::KernelCounts,
     services: Services,
+    routes: Routes,
 }
 
 impl Metrics {
@@ -65,16 +67,19 @@ impl Metrics {
         let mut metrics = Self {
             catalogue,
             counts: kernel_counts::KernelCounts::new(reset_reasons),
-            services: Services::new(Arc::new(Mutex::new(Homes::of_this_host())), MOST_SERVICES),
+            services: Services::new(Arc::new(Mutex::new(Homes::of_this_host())), MOST_SERIES),
+            routes: Routes::new(MOST_SERIES),
         };
         metrics.census(&Census::default(), None);
+        metrics.ports(&[]);
         Ok(metrics)
     }
 
-    /// The same, with series of their own for no more than so many services, which these homes name.
+    /// The same, with series of their own for no more than so many services, which these homes name, and so many
+    /// destinations.
     #[must_use]
-    pub fn with_services(self, homes: Arc<Mutex<Homes>>, most: usize) -> Self {
-        Self { services: Services::new(homes, most), ..self }
+    pub fn with_top(self, homes: Arc<Mutex<Homes>>, most: usize) -> Self {
+        Self { services: Services::new(homes, most), routes: Routes::new(most), ..self }
     }
 
     /// Takes in a turn of the pipeline.
@@ -91,6 +96,9 @@ impl Metrics {
         raise(&self.catalogue.reconcile_total, turn.listings);
         if let Some(at) = turn.last_listing {
             self.catalogue.last_reconcile_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
+        }
+        if let Some(minisocks) = turn.difference {
+            self.difference(minisocks);
         }
         if let Some(at) = turn.last_event {
             self.catalogue.last_event_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
@@ -125,6 +133,11 @@ impl Metrics {
             raise(&self.catalogue.reconcile_corrections_total.with_label_values(&[correction]), count);
         }
         raise(&self.catalogue.events_late_total, losses.late);
+    }
+
+    /// Takes in by how many minisocks we differ from the kernel's own count.
+    pub fn difference(&mut self, minisocks: i64) {
+        self.catalogue.kernel_difference.with_label_values(&["sockstat_tw"]).set(minisocks);
     }
 
     /// Takes in the kernel's limits. One that cannot be read is not exported: 0 would be a limit.

@@ -52,6 +52,8 @@ pub enum Request {
     Held(Vec<(ConnectionId, Process)>),
     /// How many minisocks are followed in each network namespace.
     Minisocks(oneshot::Sender<HashMap<u32, u64>>),
+    /// Minisocks that are followed, less those that the kernel counts, where the two have differed for some time.
+    Difference(i64),
     /// The kernel is about to be asked for its table. Who does so waits for word that this is known.
     ListingBegins(oneshot::Sender<()>),
     /// The kernel's table as it was since then. Before the next one begins, this one has to be taken in, which is waited
@@ -93,6 +95,8 @@ pub struct Turn<'a> {
     pub last_listing: Option<Monotonic>,
     /// How often it was.
     pub listings: u64,
+    /// Minisocks that are followed, less those that the kernel counts, when somebody last looked.
+    pub difference: Option<i64>,
 }
 
 /// What was lost on this side of the border. Counters only grow.
@@ -121,6 +125,7 @@ pub struct Pipeline {
     listing: Option<Listing>,
     last_listing: Option<Monotonic>,
     listings: u64,
+    difference: Option<i64>,
     observations: Vec<Observation>,
     usual_wait: Wait,
 }
@@ -160,6 +165,7 @@ impl Pipeline {
             listing: None,
             last_listing: None,
             listings: 0,
+            difference: None,
             observations: Vec::new(),
             usual_wait: wait,
             probe,
@@ -235,6 +241,7 @@ impl Pipeline {
             Request::Minisocks(counts) => {
                 let _gone = counts.send(self.tracker.minisocks_by_netns());
             }
+            Request::Difference(minisocks) => self.difference = Some(minisocks),
             Request::ListingBegins(known) => {
                 self.sequencer.push(of_listing(EventKind::ListingBegan));
                 let _gone = known.send(());
@@ -320,6 +327,7 @@ impl Pipeline {
             last_event: self.last_event,
             last_listing: self.last_listing,
             listings: self.listings,
+            difference: self.difference,
         }
     }
 }

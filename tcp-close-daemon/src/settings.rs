@@ -7,7 +7,8 @@ use tcp_close_abi::MAX_NETNS;
 use crate::{
     api,
     cli::{
-        DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, ProbeArgs, ProbeFamily, TableArgs, WatchArgs,
+        DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily, TableArgs,
+        WatchArgs,
     },
     event::{AddressFamily, Pair, Process, TcpState},
     kernel::netns::{self, NetnsError},
@@ -104,6 +105,35 @@ impl TryFrom<ListArgs> for ListSettings {
             standalone: args.ask.standalone,
             daemon: place(args.ask.socket),
             filter: filter(args.filter),
+            lines: lines(&args.lines),
+        })
+    }
+}
+
+/// What `ports` is to do.
+#[derive(Clone, Debug)]
+pub struct PortsSettings {
+    /// Inode numbers of the network namespaces to look into; empty for all.
+    pub netns: Vec<u32>,
+    /// Only this destination.
+    pub to: Option<SocketAddr>,
+    /// Where the daemon is asked.
+    pub daemon: api::Place,
+    /// Whether to do without it.
+    pub standalone: bool,
+    /// Form of the lines.
+    pub lines: Lines,
+}
+
+impl TryFrom<PortsArgs> for PortsSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: PortsArgs) -> Result<Self, SettingsError> {
+        Ok(Self {
+            netns: inodes(&args.netns)?,
+            to: args.to,
+            standalone: args.ask.standalone,
+            daemon: place(args.ask.socket),
             lines: lines(&args.lines),
         })
     }

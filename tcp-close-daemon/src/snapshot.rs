@@ -15,7 +15,10 @@ use std::{
     io, thread,
 };
 
-use crate::event::{Monotonic, TcpState};
+use crate::{
+    event::{Monotonic, TcpState},
+    kernel::port_settings::PortSettings,
+};
 
 mod dump;
 mod row;
@@ -83,6 +86,26 @@ impl Snapshot {
     pub fn inodes(&self) -> HashSet<u32> {
         self.rows.iter().filter_map(|row| row.holder.and_then(|holder| holder.inode)).collect()
     }
+}
+
+/// The sockets of a namespace, and the ports it gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortTable {
+    /// Inode number of the namespace.
+    pub netns: u32,
+    /// What people call it.
+    pub name: String,
+    /// When reading began.
+    pub at: Monotonic,
+    /// Which ports the kernel gives there.
+    pub settings: PortSettings,
+    /// The sockets, in every state.
+    pub rows: Vec<Row>,
+}
+
+/// The ports of these namespaces, or of all that can be found, and why there may be more.
+pub fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>), SnapshotError> {
+    on_a_thread(|| walk::ports(wanted))
 }
 
 /// How many minisocks there are in each of these namespaces, or in all that can be found, by the kernel's own count

@@ -1,5 +1,7 @@
 //! What Prometheus sees: names by its rules, zeros from the start, and what each observation changes.
 
+#[path = "metrics/capped.rs"]
+mod capped;
 #[path = "metrics/closing.rs"]
 mod closing;
 #[path = "metrics/document.rs"]

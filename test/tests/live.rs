@@ -50,12 +50,16 @@ mod observer;
 mod orderly;
 #[path = "live/owner.rs"]
 mod owner;
+#[path = "live/ports.rs"]
+mod ports;
 #[path = "live/program.rs"]
 mod program;
 #[path = "live/reconcile.rs"]
 mod reconcile;
 #[path = "live/snapshot.rs"]
 mod snapshot;
+#[path = "live/special_sockets.rs"]
+mod special_sockets;
 #[path = "live/storm.rs"]
 mod storm;
 #[path = "live/stuck.rs"]

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, task::JoinSet};
 
-use super::{BLIND_SPOT, CLOSING, Place};
+use super::{BLIND_SPOT, CLOSING, PORTS, Place};
 use crate::event::TcpState;
 
 /// The daemon gives no answer.
@@ -87,6 +87,13 @@ impl Client {
             query = format!("{query}&netns={}", joined(netns.iter().map(u32::to_string).collect()));
         }
         self.ask(&format!("{CLOSING}?{query}")).await
+    }
+
+    /// Asks how far ports are used up, in these namespaces, or in all.
+    pub async fn ports(&mut self, netns: &[u32]) -> Result<Lines, AskError> {
+        let netns: Vec<String> = netns.iter().map(u32::to_string).collect();
+        let query = if netns.is_empty() { String::new() } else { format!("?netns={}", netns.join(",")) };
+        self.ask(&format!("{PORTS}{query}")).await
     }
 
     async fn ask(&mut self, path: &str) -> Result<Lines, AskError> {

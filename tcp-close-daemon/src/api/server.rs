@@ -15,6 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use serde::Serialize;
 use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
@@ -23,7 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BLIND_SPOT, CLOSING, VERSION};
+use super::{BLIND_SPOT, CLOSING, PORTS, VERSION};
 use crate::{
     clock,
     closing::{self, ClosingSocket, Known},
@@ -31,6 +32,7 @@ use crate::{
     lifecycle::Closing,
     owner::{Holders, Homes},
     pipeline::Request,
+    ports::{Ports, Pressure},
     snapshot::{BlindSpot, Snapshot},
 };
 
@@ -61,6 +63,8 @@ pub struct Daemon {
     pub pipeline: mpsc::Sender<Request>,
     /// Where cgroups are.
     pub homes: Arc<Mutex<Homes>>,
+    /// How far ports are used up.
+    pub ports: Arc<Ports>,
     /// Answers that are on their way.
     pub answers: TaskTracker,
 }
@@ -121,6 +125,10 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
     match request.uri().path() {
         CLOSING => match daemon.closing(question).await {
             Ok((sockets, blind_spot)) => lines(&daemon.answers, sockets, blind_spot),
+            Err(refusal) => refuse(refusal.status(), refusal.to_string()),
+        },
+        PORTS => match daemon.ports(question).await {
+            Ok((pressures, blind_spot)) => lines(&daemon.answers, pressures, blind_spot),
             Err(refusal) => refuse(refusal.status(), refusal.to_string()),
         },
         path if path.starts_with(VERSION) => refuse(StatusCode::NOT_FOUND, "there is no such question"),
@@ -195,6 +203,14 @@ impl Daemon {
         .await
     }
 
+    /// How far ports are used up, and why there may be more of them.
+    async fn ports(&self, question: Question) -> Result<(Vec<Pressure>, Option<BlindSpot>), Refusal> {
+        let netns = self.among_the_watched(question.netns)?;
+        let report = self.ports.now().await.map_err(broken)?;
+        let wanted = |pressure: &&Pressure| netns.is_empty() || netns.contains(&pressure.netns);
+        Ok((report.pressures.iter().filter(wanted).cloned().collect(), report.blind_spot))
+    }
+
     fn among_the_watched(&self, wanted: Vec<u32>) -> Result<Vec<u32>, Refusal> {
         if self.netns.is_empty() {
             return Ok(wanted);
@@ -231,16 +247,19 @@ fn broken(error: impl Into<anyhow::Error>) -> Refusal {
 }
 
 /// One line after the other, as fast as they are read.
-fn lines(answers: &TaskTracker, sockets: Vec<ClosingSocket>, blind_spot: Option<BlindSpot>) -> Answer {
+fn lines<T>(answers: &TaskTracker, all: Vec<T>, blind_spot: Option<BlindSpot>) -> Answer
+where
+    T: Serialize + Send + Sync + 'static,
+{
     let (mut sender, body) = Channel::new(CHUNKS_BEHIND);
     answers.spawn(async move {
         let mut chunk = Vec::with_capacity(CHUNK);
-        for (number, socket) in sockets.iter().enumerate() {
-            if let Ok(mut line) = serde_json::to_vec(socket) {
+        for (number, one) in all.iter().enumerate() {
+            if let Ok(mut line) = serde_json::to_vec(one) {
                 line.push(b'\n');
                 chunk.append(&mut line);
             }
-            let is_last = number + 1 == sockets.len();
+            let is_last = number + 1 == all.len();
             // A client that went away has seen enough.
             if (is_last || chunk.len() >= CHUNK)
                 && sender.send_data(Bytes::from(std::mem::take(&mut chunk))).await.is_err()

@@ -4,6 +4,7 @@ use std::{
     ops::ControlFlow,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -18,11 +19,13 @@ use super::{Failure, LossLog, attach, runtime};
 use crate::{
     api::{self, BindError, Socket},
     clock::{self, Anchor},
+    event::TcpState,
     http::{self, Patience, Served},
     kernel::limits::Limits,
     metrics::Metrics,
     owner::Homes,
-    pipeline::{MOST_SCRAPES, Pipeline, Turn},
+    pipeline::{MOST_SCRAPES, Pipeline, Request, Turn},
+    ports::{Connects, Ports},
     probe::{Hook, HookReport},
     render::page,
     settings::DaemonSettings,
@@ -46,11 +49,13 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
     let homes = Arc::new(Mutex::new(Homes::of_this_host()));
+    let ports = Arc::new(Ports::new(settings.probe.netns.clone()));
+    let connects = Arc::new(Connects::default());
     let metrics =
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
             .context("cannot set up the metrics")
             .map_err(Failure::Other)?
-            .with_services(Arc::clone(&homes), settings.top);
+            .with_top(Arc::clone(&homes), settings.top);
     // What it knows of the kernel's types takes megabytes.
     drop(preflight);
     let metrics = Arc::new(Mutex::new(metrics));
@@ -89,9 +94,16 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let close_wait =
         CloseWait { netns: netns.clone(), after: settings.close_wait_after, pipeline: ask.clone() };
     tasks.spawn(close_wait.run());
+    tasks.spawn(keep_looking(
+        Arc::clone(&ports),
+        settings.reconcile_interval,
+        Arc::clone(&connects),
+        ask.clone(),
+    ));
+    let ports_seen = Arc::clone(&ports);
     // It is there for as long as the daemon.
     let socket = bind(&settings.socket)?.map(|(socket, listener)| {
-        let daemon = api::Daemon { netns, pipeline: ask, homes, answers: TaskTracker::new() };
+        let daemon = api::Daemon { netns, pipeline: ask, homes, ports, answers: TaskTracker::new() };
         tasks.spawn(api::serve(listener, Arc::new(daemon), stopping.clone()));
         socket
     });
@@ -107,6 +119,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
             table.events_were_lost();
             events_were_lost.notify_one();
         }
+        connects.set(turn.counters.transitions[TcpState::Close as usize][TcpState::SynSent as usize]);
         let anchor = Anchor::now();
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.update(&turn, &anchor);
@@ -114,6 +127,9 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
             metrics.update_on_scrape(&turn, &Limits::read());
             let (census, substates) = table.census(turn.tracker, anchor.monotonic());
             metrics.census(&census, substates.as_deref());
+            if let Some(report) = ports_seen.last() {
+                metrics.ports(&report.pressures);
+            }
         }
         ControlFlow::Continue(())
     };
@@ -142,5 +158,18 @@ fn bind(place: &api::Place) -> Result<Option<(Socket, UnixListener)>, Failure> {
             }
             Ok(None)
         }
+    }
+}
+
+/// Looks at the ports until the pipeline ends.
+async fn keep_looking(
+    ports: Arc<Ports>,
+    interval: Duration,
+    connects: Arc<Connects>,
+    pipeline: mpsc::Sender<Request>,
+) {
+    tokio::select! {
+        () = ports.keep_looking(interval, &connects) => {}
+        () = pipeline.closed() => {}
     }
 }

@@ -1,7 +1,7 @@
 //! Network namespaces: by the names people use for them, and all that can be found.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
@@ -10,6 +10,9 @@ use std::{
 
 /// Where `ip netns` keeps its names.
 const NAMED: &str = "/run/netns";
+
+/// What the namespace is called that the host began with.
+const HOST: &str = "host";
 
 /// The namespace of the thread that looks.
 pub const OWN: &str = "/proc/thread-self/ns/net";
@@ -95,6 +98,27 @@ pub fn find(wanted: &[u32]) -> Found {
         }
     }
     search.end()
+}
+
+/// What people call the namespaces that have a name: that of ip-netns(8), or `host` for the one this host began with.
+pub fn names() -> HashMap<u32, String> {
+    let mut names: HashMap<u32, String> = entries(NAMED)
+        .filter(|path| is_namespace(path))
+        .filter_map(|path| {
+            Some((number_of(&path).ok().flatten()?, path.file_name()?.to_string_lossy().into_owned()))
+        })
+        .collect();
+    // Whether init lives where this process does can be told without a privilege.
+    let init = Path::new("/proc/1");
+    let own = Path::new("/proc/self");
+    let of_init = number_of(&init.join("ns/net")).ok().flatten();
+    let same = net_of(init).is_some_and(|net| net_of(own) == Some(net));
+    if let Some(host) =
+        of_init.or_else(|| same.then(|| number_of(&own.join("ns/net")).ok().flatten()).flatten())
+    {
+        names.insert(host, HOST.to_owned());
+    }
+    names
 }
 
 /// Inode number of the namespace that a file is a handle of; `None` if it is none.
@@ -211,6 +235,11 @@ mod tests {
         assert!(matches!(inode("/etc/passwd"), Err(NetnsError::NoNamespace { .. })));
         let error = inode("nowhere").expect_err("no such name");
         assert!(error.to_string().contains("/run/netns/nowhere"));
+    }
+
+    #[test]
+    fn the_hosts_namespace_has_a_name() {
+        assert!(names().values().any(|name| name == HOST), "{:?}", names());
     }
 
     #[test]

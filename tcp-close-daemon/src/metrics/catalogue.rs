@@ -131,6 +131,10 @@ catalogue! {
     orphans_limit: IntGaugeVec = gauges("Orphans this host may hold (net.ipv4.tcp_max_orphans).", &[]);
     service_endpoints_closed_total: IntCounterVec = counters("Ends of connections that closed, by whose they were: a container, a systemd unit, or where neither is known the process that closed or opened it. Only those that matter most have series of their own; other counts the rest.", &["service", "role"]);
     service_sockets: IntGaugeVec = gauges("Sockets in this state now, by whose they are.", &["service", "state"]);
+    ports_used: IntGaugeVec = gauges("Ephemeral ports that are used from this address towards this destination, whatever the state of who has them. Only those routes that use most have series of their own.", &["netns", "source", "destination"]);
+    ports_reusable: IntGaugeVec = gauges("Those among them that a TIME-WAIT has and that the kernel would give to a new connection, by tcp_tw_reuse and its delay.", &["netns", "source", "destination"]);
+    ports_available: IntGaugeVec = gauges("Ephemeral ports that the next connection on this route may have, the reusable ones among them.", &["netns", "source", "destination"]);
+    ports_exhaustion_seconds: GaugeVec = gauges_f64("Time until none is available on this route, if it goes on as at present; +Inf if that does not come.", &["netns", "source", "destination"]);
     series_dropped_total: IntCounterVec = counters("How often a name got no series of its own in this metric, or lost them to another that mattered more.", &["metric"]);
     events_total: IntCounterVec = counters("Records the kernel side put into the ring.", &["kind"]);
     events_lost_total: IntCounterVec = counters("Events lost: the ring was full, a kernel field unreadable, a program skipped because it ran already, a record undecodable.", &["cause"]);
@@ -140,6 +144,7 @@ catalogue! {
     reconcile_total: IntCounter = counter("How often what is followed was held against the kernel's own table: as the daemon begins, after events were lost, and when the kernel counts other minisocks than are followed.");
     reconcile_corrections_total: IntCounterVec = counters("Sockets that the kernel's table put right: added because nobody had seen them close, removed because their end was lost, changed because they were in another state.", &["correction"]);
     last_reconcile_timestamp_seconds: Gauge = gauge_f64("Time when the kernel's table was last taken in, in seconds since the epoch; 0 before the first.");
+    kernel_difference: IntGaugeVec = gauges("Ours minus the kernel's, where the two differed in every one of several looks: sockstat_tw, the minisocks that are followed and those that /proc/net/sockstat counts. Not there before the first look.", &["counter"]);
     tracked: IntGaugeVec = gauges("Entries in a table of the core.", &["table"]);
     tracked_limit: IntGaugeVec = gauges("Entries a table of the core may have.", &["table"]);
     tracked_evicted_total: IntCounterVec = counters("Entries that had to make room in a table of the core.", &["table"]);

@@ -53,6 +53,11 @@ impl Top {
         false
     }
 
+    /// Whether a name has series of its own.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// The names that have series.
     pub(super) fn members(&self) -> impl Iterator<Item = &str> {
         self.members.keys().map(String::as_str)
@@ -63,9 +68,28 @@ impl Top {
         self.dropped
     }
 
+    /// These are all the names there are, the heaviest first, and what each weighs now. Gives back the names that lose
+    /// their series to others.
+    pub(super) fn rank(&mut self, names: &[(&str, f64)]) -> Vec<String> {
+        self.members.values_mut().for_each(|weight| *weight = 0.0);
+        self.candidates.iter_mut().for_each(|(_, weight)| *weight = 0.0);
+        for &(name, weight) in names {
+            self.weigh(name, weight);
+        }
+        self.let_in()
+    }
+
     /// Some time has passed: what was weighed before counts half as much from now on. Gives back the names that lose their
     /// series to others.
     pub(super) fn renew(&mut self) -> Vec<String> {
+        let lost = self.let_in();
+        self.members.values_mut().for_each(|weight| *weight /= 2.0);
+        self.candidates.iter_mut().for_each(|(_, weight)| *weight /= 2.0);
+        lost
+    }
+
+    /// Whoever weighs much more than one that is in takes its place.
+    fn let_in(&mut self) -> Vec<String> {
         let mut lost = Vec::new();
         while let Some((name, weight)) = heaviest(self.candidates.iter())
             && let Some((weakest, least)) = lightest(self.members.iter())
@@ -77,12 +101,6 @@ impl Top {
             self.candidates.put(weakest.clone(), least);
             self.dropped += 1;
             lost.push(weakest);
-        }
-        for weight in self.members.values_mut() {
-            *weight /= 2.0;
-        }
-        for (_, weight) in &mut self.candidates {
-            *weight /= 2.0;
         }
         lost
     }
@@ -142,6 +160,19 @@ mod tests {
         }
         assert_eq!(members(&top), ["b"]);
         assert!(minutes > 5, "it was let in at once");
+    }
+
+    #[test]
+    fn of_all_names_the_heaviest_are_in() {
+        let mut top = Top::new(2);
+        let rank = |top: &mut Top, names: &[(&str, f64)]| top.rank(names);
+        assert_eq!(rank(&mut top, &[("a", 9.0), ("b", 8.0), ("c", 7.0)]), Vec::<String>::new());
+        assert_eq!((members(&top), top.dropped()), (vec!["a", "b"], 1));
+        assert_eq!(rank(&mut top, &[("c", 9.0), ("a", 8.0), ("b", 5.0)]), Vec::<String>::new());
+        assert_eq!(rank(&mut top, &[("c", 11.0), ("a", 8.0), ("b", 5.0)]), ["b"]);
+        // One that is gone makes room for any other.
+        assert_eq!(rank(&mut top, &[("a", 8.0), ("b", 1.0)]), ["c"]);
+        assert_eq!(members(&top), ["a", "b"]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::{
         observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
     },
     owner::{Home, Owner},
+    ports::Pressure,
 };
 
 /// Width of `255.255.255.255:65535`.
@@ -24,6 +25,12 @@ const IPV6_WIDTH: usize = 47;
 
 /// Width of `COMM/PID` for most names and process numbers; a longer name is cut, a number never.
 const OWNER_WIDTH: usize = 20;
+
+/// Width of `:65535`.
+const PORT_WIDTH: usize = 6;
+
+/// Width of most names of network namespaces; a longer one is cut.
+const NETNS_WIDTH: usize = 10;
 
 /// What is not over yet.
 const GOES_ON: &str = "…";
@@ -87,6 +94,52 @@ impl Table {
         let [state, owner, local, remote, age, left] = columns;
         let width = self.address_width;
         format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {age:<6} {left}")
+    }
+
+    /// Names of the columns of ports.
+    pub fn ports_header(&self) -> String {
+        self.ports_row(
+            ["NETNS", "SOURCE", "DESTINATION"],
+            ["USED", "TW", "REUSE", "AVAIL", "RANGE", "CONN/S", "FREE/S", "EMPTY"],
+        )
+    }
+
+    /// The line of a route.
+    pub fn ports(&self, pressure: &Pressure) -> String {
+        let Pressure { used, reusable, available, range, .. } = pressure;
+        let time_wait = pressure.states.get(&TcpState::TimeWait).copied().unwrap_or_default();
+        let rate = |rate: Option<f64>| rate.map_or_else(|| NOTHING.to_owned(), |rate| format!("{rate:.0}"));
+        let left = pressure.exhaustion_seconds.map(std::time::Duration::try_from_secs_f64);
+        self.ports_row(
+            [
+                &without_end(&pressure.netns_name, NETNS_WIDTH),
+                &without_middle(&pressure.source.to_string(), self.address_width - PORT_WIDTH),
+                &self.address(pressure.destination.into()),
+            ],
+            [
+                &used.to_string(),
+                &time_wait.to_string(),
+                &reusable.to_string(),
+                &available.to_string(),
+                &range.to_string(),
+                &rate(pressure.connects_per_second),
+                &rate(pressure.releases_per_second),
+                &match left {
+                    Some(Ok(left)) => Measure(left).to_string(),
+                    _ => NOTHING.to_owned(),
+                },
+            ],
+        )
+    }
+
+    fn ports_row(&self, names: [&str; 3], counts: [&str; 8]) -> String {
+        let [netns, source, destination] = names;
+        let [used, time_wait, reusable, available, range, connects, releases, left] = counts;
+        let width = self.address_width;
+        let source_width = width - PORT_WIDTH;
+        format!(
+            "{netns:<NETNS_WIDTH$} {source:<source_width$} {destination:<width$} {used:>5} {time_wait:>5} {reusable:>5} {available:>5} {range:>5} {connects:>6} {releases:>6} {left}"
+        )
     }
 
     /// The line of an observation; `None` for one that has none.

@@ -13,8 +13,16 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::{BlindSpot, Snapshot, SnapshotError, dump};
-use crate::{clock, event::TcpState, kernel::netns};
+use super::{BlindSpot, PortTable, Snapshot, SnapshotError, dump};
+use crate::{
+    clock,
+    event::TcpState,
+    kernel::{netns, port_settings::PortSettings},
+    owner::Home,
+};
+
+/// What a namespace is called that nobody gave a name.
+const UNNAMED: &str = "unnamed";
 
 /// The kernel's counts of the sockets of the namespace that a thread is in.
 const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
@@ -23,7 +31,7 @@ const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
 pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, SnapshotError> {
     let at = clock::monotonic_now();
     let mut snapshot = Snapshot { at, rows: Vec::new(), read: Vec::new(), blind_spot: None };
-    snapshot.blind_spot = visit_each(wanted, |netns| {
+    snapshot.blind_spot = visit_each(wanted, |netns, _| {
         snapshot.read.push((netns, clock::monotonic_now()));
         snapshot.rows.append(&mut dump::dump(netns, states)?);
         Ok::<(), SnapshotError>(())
@@ -31,10 +39,27 @@ pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, Snap
     Ok(snapshot)
 }
 
+/// Reads the tables of one namespace after the other, whole, and its settings. The thread is left in the last one.
+pub(super) fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>), SnapshotError> {
+    let names = netns::names();
+    let mut tables = Vec::new();
+    let blind_spot = visit_each(wanted, |netns, path| {
+        let at = clock::monotonic_now();
+        if let Some(settings) = PortSettings::read() {
+            let name = names.get(&netns).cloned().or_else(|| inhabitant(path));
+            let name = name.unwrap_or_else(|| UNNAMED.to_owned());
+            let rows = dump::dump(netns, &TcpState::ALL)?;
+            tables.push(PortTable { netns, name, at, settings, rows });
+        }
+        Ok::<(), SnapshotError>(())
+    })?;
+    Ok((tables, blind_spot))
+}
+
 /// Reads the kernel's count of one namespace after the other. The thread is left in the last one.
 pub(super) fn minisocks(wanted: &[u32]) -> HashMap<u32, u64> {
     let mut counts = HashMap::new();
-    let visited = visit_each(wanted, |netns| {
+    let visited = visit_each(wanted, |netns, _| {
         counts.extend(fs::read_to_string(SOCKSTAT).ok().and_then(|text| Some((netns, count(&text)?))));
         Ok::<(), std::convert::Infallible>(())
     });
@@ -52,10 +77,18 @@ fn count(sockstat: &str) -> Option<u64> {
     words.next()?.parse().ok()
 }
 
+/// Whoever lives in a namespace that a process leads to: its container or unit.
+fn inhabitant(path: &Path) -> Option<String> {
+    let process = path.ends_with("ns/net").then(|| path.ancestors().nth(2))??;
+    let cgroups = fs::read_to_string(process.join("cgroup")).ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Home::of_path(path).service().map(str::to_owned)
+}
+
 /// Goes into one namespace after the other; gives back why there may be more.
 fn visit_each<E>(
     wanted: &[u32],
-    mut visit: impl FnMut(u32) -> Result<(), E>,
+    mut visit: impl FnMut(u32, &Path) -> Result<(), E>,
 ) -> Result<Option<BlindSpot>, E> {
     let found = netns::find(wanted);
     let mut blind_spot = found.hidden.then_some(BlindSpot::Hidden);
@@ -66,7 +99,7 @@ fn visit_each<E>(
     for (&inode, path) in here.into_iter().chain(elsewhere) {
         let entered = if Some(inode) == own { Ok(true) } else { enter(inode, path) };
         match entered {
-            Ok(true) => visit(inode)?,
+            Ok(true) => visit(inode, path)?,
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(inode, %error, "a network namespace cannot be entered");

@@ -6,10 +6,11 @@ use std::{
 };
 
 use tcp_close::{
-    event::Monotonic,
+    event::{Address, Monotonic},
     kernel::limits,
     lifecycle::{Census, Limits, Sees, Tracker, Wait},
     metrics::Metrics,
+    ports::Pressure,
     probe::{Hook, HookReport, ProgramStats, Rung, Verdict},
 };
 
@@ -38,6 +39,8 @@ pub(crate) fn fresh() -> Metrics {
         orphans: Some(262_144),
         orphans_now: Some(0),
     });
+    metrics.difference(0);
+    metrics.ports(&[unused_route()]);
     metrics.programs(&[ProgramStats {
         program: "inet_sock_set_state".to_owned(),
         run_time: Duration::ZERO,
@@ -45,6 +48,24 @@ pub(crate) fn fresh() -> Metrics {
         recursion_misses: 0,
     }]);
     metrics
+}
+
+/// A route that nobody takes any more.
+fn unused_route() -> Pressure {
+    Pressure {
+        netns: 4_026_531_840,
+        netns_name: "host".to_owned(),
+        source: "192.0.2.1".parse().expect("an address"),
+        destination: Address { addr: "192.0.2.2".parse().expect("an address"), port: 443 },
+        used: 0,
+        states: BTreeMap::new(),
+        reusable: 0,
+        available: 28_232,
+        range: 28_232,
+        connects_per_second: None,
+        releases_per_second: None,
+        exhaustion_seconds: None,
+    }
 }
 
 /// What is closing when nothing is, as a kernel tells it that shows everything.

@@ -104,24 +104,34 @@ impl Reconcile {
 
     /// Namespaces whose minisocks the kernel counts otherwise, each time it is asked.
     async fn differing(&self) -> Vec<u32> {
-        let mut differing: Option<Vec<u32>> = None;
-        for _ in 0..LOOKS {
+        let mut differing: Option<HashMap<u32, i64>> = None;
+        for look in 0..LOOKS {
+            if look > 0 {
+                sleep(BETWEEN_LOOKS).await;
+            }
             let Some((ours, kernels)) = self.counts().await else {
                 return Vec::new();
             };
-            let differs = |netns: &u32| {
-                kernels.get(netns).copied().unwrap_or_default()
-                    != ours.get(netns).copied().unwrap_or_default()
+            let count = |counts: &HashMap<u32, u64>, netns: u32| {
+                counts.get(&netns).copied().unwrap_or_default().cast_signed()
             };
-            let candidates = differing.unwrap_or_else(|| kernels.keys().copied().collect());
-            let still: Vec<u32> = candidates.into_iter().filter(differs).collect();
-            if still.is_empty() {
-                return still;
-            }
+            let difference = |netns| count(&ours, netns) - count(&kernels, netns);
+            let candidates = differing.map_or_else(|| kernels.keys().copied().collect(), keys);
+            let still: HashMap<u32, i64> = candidates
+                .into_iter()
+                .map(|netns| (netns, difference(netns)))
+                .filter(|&(_, difference)| difference != 0)
+                .collect();
+            let agrees = still.is_empty();
             differing = Some(still);
-            sleep(BETWEEN_LOOKS).await;
+            if agrees {
+                break;
+            }
         }
-        differing.unwrap_or_default()
+        let differing = differing.unwrap_or_default();
+        // The pipeline may have ended meanwhile.
+        let _gone = self.pipeline.send(Request::Difference(differing.values().sum())).await;
+        keys(differing)
     }
 
     /// Minisocks by namespace, as they are followed and as the kernel counts them.
@@ -132,4 +142,8 @@ impl Reconcile {
         self.pipeline.send(Request::Minisocks(answer)).await.ok()?;
         Some((ours.await.ok()?, kernels))
     }
+}
+
+fn keys(differing: HashMap<u32, i64>) -> Vec<u32> {
+    differing.into_keys().collect()
 }

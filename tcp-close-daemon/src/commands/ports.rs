@@ -1,0 +1,77 @@
+//! `tcp-close ports`: which ephemeral ports are used, towards whom, and when there will be none left.
+
+use std::{
+    io::{self, BufWriter, ErrorKind, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
+
+use jiff::tz::TimeZone;
+
+use super::{Failure, runtime};
+use crate::{
+    api::{AskError, Client},
+    cli::Output,
+    ports::{Ports, Pressure},
+    render::Table,
+    settings::PortsSettings,
+};
+
+pub(super) fn run(settings: &PortsSettings) -> Result<ExitCode, Failure> {
+    let runtime = runtime()?;
+    let standalone = || runtime.block_on(standalone(settings)).map_err(Failure::Other);
+    let (pressures, blind_spot) = if settings.standalone {
+        standalone()?
+    } else {
+        match runtime.block_on(from_daemon(settings)) {
+            Ok(answer) => answer,
+            Err(error @ (AskError::NoDaemon(_) | AskError::NotAllowed(_))) if !settings.daemon.named => {
+                tracing::debug!("{error}");
+                standalone()?
+            }
+            Err(error) => return Err(Failure::Other(error.into())),
+        }
+    };
+    if let Some(blind_spot) = blind_spot {
+        tracing::warn!("there may be more: {blind_spot}");
+    }
+    match print(settings, &pressures) {
+        // A reader that has seen enough, such as `head`, is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+type Answer = (Vec<Pressure>, Option<String>);
+
+async fn from_daemon(settings: &PortsSettings) -> Result<Answer, AskError> {
+    let mut client = Client::connect(&settings.daemon).await?;
+    let mut lines = client.ports(&settings.netns).await?;
+    let mut pressures = Vec::new();
+    while let Some(some) = lines.next().await? {
+        pressures.extend::<Vec<Pressure>>(some);
+    }
+    Ok((pressures, lines.blind_spot))
+}
+
+async fn standalone(settings: &PortsSettings) -> anyhow::Result<Answer> {
+    let report = Ports::new(settings.netns.clone()).now().await?;
+    Ok((report.pressures.clone(), report.blind_spot.map(|blind_spot| blind_spot.to_string())))
+}
+
+fn print(settings: &PortsSettings, pressures: &[Pressure]) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let table = Table::new(settings.lines.wide, TimeZone::system());
+    if settings.lines.output == Output::Table && settings.lines.header {
+        writeln!(out, "{}", table.ports_header())?;
+    }
+    let wanted =
+        |pressure: &&Pressure| settings.to.is_none_or(|to| SocketAddr::from(pressure.destination) == to);
+    for pressure in pressures.iter().filter(wanted) {
+        match settings.lines.output {
+            Output::Table => writeln!(out, "{}", table.ports(pressure))?,
+            Output::Json => writeln!(out, "{}", serde_json::to_string(pressure)?)?,
+        }
+    }
+    out.flush()
+}
