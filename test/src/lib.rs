@@ -19,6 +19,7 @@ mod breakage;
 pub mod cgroup;
 pub mod clock;
 pub mod journal;
+pub mod multipath;
 mod netlink;
 pub mod netns;
 pub mod oracle;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tcp_close::{clock::monotonic_now as now, event::Monotonic};
 use tcp_close_test::{
     address::Family,
+    clock::{Deadline, PATIENCE},
     netns::Netns,
     oracle::{self, TcpState},
     stream,
@@ -101,8 +102,16 @@ fn ports_run_out_when_it_was_said_they_would() {
     server.join().expect("the server ends");
     let table = oracle::sockets(&near);
     let of_route = |state| table.iter().filter(|socket| socket.remote == to && socket.state == state).count();
-    let full = ports(&near, &daemon, to);
-    assert_eq!(full["used"], table.len(), "{full}");
+    // The daemon does not look again at once.
+    let deadline = Deadline::after(PATIENCE);
+    let full = loop {
+        let full = ports(&near, &daemon, to);
+        if full["used"] == table.len() {
+            break full;
+        }
+        assert!(deadline.left().is_some(), "{full}");
+        thread::sleep(Duration::from_millis(100));
+    };
     assert_eq!(full["states"]["time_wait"], of_route(TcpState::TimeWait), "{full}");
     assert_eq!((&full["range"], &full["available"]), (&Value::from(RANGE), &Value::from(0)), "{full}");
     assert_eq!((&full["reusable"], &full["exhaustion_seconds"]), (&Value::from(0), &Value::from(0.0)));

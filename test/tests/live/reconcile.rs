@@ -148,7 +148,7 @@ fn a_daemon_that_is_started_again_under_load_agrees_again() {
             }
             assert!(before["tcp_close_time_wait_started_total"] > 0.0, "there is no load: {before:?}");
         }
-        let daemon = daemon(&stuck, &[]);
+        let daemon = daemon(&stuck, &["--reconcile-interval", "1s"]);
         enough.store(true, Ordering::Relaxed);
         load.join().expect("the load ends");
         let exposition = agrees_with_the_kernel(&stuck, daemon.address);

@@ -1,42 +1,32 @@
 //! Sockets that are not quite like others: docs/limitations.md says what becomes of each.
 
 use std::{
-    io::Write as _,
-    net::{SocketAddr, TcpListener, TcpStream},
+    io::{Read as _, Write as _},
+    net::Ipv4Addr,
     os::fd::AsRawFd as _,
 };
 
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
-use rustix::{
-    io::Errno,
-    net::{AddressFamily, SocketType, bind, connect, getsockname, ipproto::MPTCP, listen, socket},
-};
 use tcp_close::{
     event::TcpState,
     lifecycle::observation::{Manner, Role, Then},
     owner::Holders,
     snapshot::Snapshot,
 };
-use tcp_close_test::{address::Family, netns::Netns, stream};
+use tcp_close_test::{
+    address::Family,
+    clock::PATIENCE,
+    multipath::{self, Connection},
+    netns::Netns,
+    oracle::{self, TcpState as KernelState},
+    stream,
+};
 
 use crate::{observer::Observer, orderly::by_role, read_to_fin};
 
-/// Both ends of a connection over Multipath TCP, which ordinary streams may hold; `None` on a kernel without it.
-fn multipath_pair(netns: &Netns) -> Option<(TcpStream, TcpStream)> {
-    let made = netns.run(|| {
-        let listener = match socket(AddressFamily::INET, SocketType::STREAM, Some(MPTCP)) {
-            Err(Errno::PROTONOSUPPORT) => return Ok(None),
-            made => made?,
-        };
-        bind(&listener, &SocketAddr::new(Family::V4.loopback(), 0))?;
-        listen(&listener, 1)?;
-        let client = socket(AddressFamily::INET, SocketType::STREAM, Some(MPTCP))?;
-        connect(&client, &SocketAddr::try_from(getsockname(&listener)?)?)?;
-        let (server, _) = TcpListener::from(listener).accept().expect("accept");
-        rustix::io::Result::Ok(Some((TcpStream::from(client), server)))
-    });
-    made.expect("sockets of Multipath TCP")
-}
+/// Addresses of one host.
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const ALSO_HERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// What is a connection to a program is one to the peer as well: the subflow. Its own socket is of another protocol, and
 /// has no TIME-WAIT.
@@ -44,7 +34,7 @@ fn multipath_pair(netns: &Netns) -> Option<(TcpStream, TcpStream)> {
 fn of_multipath_tcp_the_subflows_are_followed() {
     let netns = Netns::new();
     let observer = Observer::attach(&[&netns]);
-    let Some((client, mut server)) = multipath_pair(&netns) else {
+    let Some(Connection { client, mut server, .. }) = multipath::connection(&netns, HERE) else {
         return;
     };
     server.write_all(b"over").expect("write");
@@ -64,7 +54,7 @@ fn of_multipath_tcp_the_subflows_are_followed() {
 #[test]
 fn a_subflow_is_held_by_whoever_holds_its_connection() {
     let netns = Netns::new();
-    let Some((client, server)) = multipath_pair(&netns) else {
+    let Some(connection) = multipath::connection(&netns, HERE) else {
         return;
     };
     let snapshot = Snapshot::take(&[netns.inode()], &[TcpState::Established]).expect("sock_diag answers");
@@ -75,7 +65,37 @@ fn a_subflow_is_held_by_whoever_holds_its_connection() {
         let by: Vec<u32> = holders.get(inode).iter().map(|held| held.by.pid).collect();
         assert_eq!(by, [std::process::id()], "{row:?}");
     }
-    drop((client, server));
+    drop(connection);
+}
+
+/// A further path is opened by one of the kernel's own threads, and that is who its opener is.
+#[test]
+fn a_socket_of_the_kernels_own_is_opened_by_the_kernel() {
+    let netns = Netns::new();
+    let observer = Observer::attach(&[&netns]);
+    let Some(probe) = multipath::connection(&netns, HERE) else {
+        return;
+    };
+    drop(probe);
+    observer.closed(2);
+    multipath::add_path(&netns, ALSO_HERE);
+    let connection = multipath::connection(&netns, HERE).expect("it was there a moment ago");
+    let Connection { mut client, mut server, listener } = connection;
+    // It is added once data has gone both ways.
+    client.write_all(b"first").expect("write");
+    server.write_all(b"second").expect("write");
+    server.read_exact(&mut [0; 5]).expect("read");
+    let is_further = |socket: &oracle::Socket| socket.local.ip() == ALSO_HERE;
+    oracle::wait_until(&netns, PATIENCE, |table| {
+        table.iter().any(|socket| is_further(socket) && socket.state == KernelState::Established)
+    });
+    drop(server);
+    assert_eq!(read_to_fin(&client), b"second");
+    drop((client, listener));
+    let closed = observer.closed(6);
+    let further = closed.iter().find(|closed| closed.story.pair.local.ip() == ALSO_HERE).expect("it closes");
+    let opener = further.story.opener.expect("somebody connected it");
+    assert!(opener.comm.to_string().starts_with("kworker/"), "{further:#?}");
 }
 
 /// A connection that was frozen to be carried elsewhere ends here without a word to its peer: nobody closed it in any
