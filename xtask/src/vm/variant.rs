@@ -69,13 +69,28 @@ pub(super) struct Variant {
 /// Which live tests run on a machine, beside `tcp-close check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tests {
-    /// Those whose name contains one of these; without any, all.
+    /// Those whose name contains one of these; without any, all that the kind of hook makes a difference to.
     Matching(Vec<String>),
     /// None.
     None,
 }
 
+/// Tests of what rests on the kernel's own table, and on what the daemon does with it, whichever hook told the rest: they
+/// are run with the hooks that a user gets, and not once more with each kind of them.
+const WHATEVER_THE_HOOK: &[&str] =
+    &["close_wait::", "list::", "ports::", "reconcile::", "snapshot::", "special_sockets::"];
+
 impl Variant {
+    /// Tests that are left out, by a part of their names.
+    pub(super) fn left_out(&self) -> &'static [&'static str] {
+        match &self.tests {
+            Tests::Matching(filters) if filters.is_empty() && self.family != Family::Auto => {
+                WHATEVER_THE_HOOK
+            }
+            _ => &[],
+        }
+    }
+
     /// The kinds of hooks that `check` is asked about here.
     pub(super) fn checked(&self) -> &[Family] {
         match (self.conditions == Conditions::default(), &self.tests) {
@@ -118,6 +133,11 @@ mod tests {
         assert_eq!(plain.to_string(), "6.12 x86_64 tracepoint");
         assert_eq!(restricted.to_string(), "6.12 x86_64 tracepoint lockdown=integrity");
         assert_eq!(plain.file_stem(), "6.12-x86-64-tracepoint");
+        let all = Variant { tests: Tests::Matching(Vec::new()), ..plain.clone() };
+        assert_eq!(all.left_out(), WHATEVER_THE_HOOK);
+        let some = Variant { tests: Tests::Matching(vec!["list::".to_owned()]), ..plain.clone() };
+        assert_eq!((some.left_out().len(), plain.left_out().len()), (0, 0));
+        assert_eq!(Variant { family: Family::Auto, ..all }.left_out().len(), 0);
         assert_eq!(Family::named("kprobe"), Some(Family::Kprobe));
     }
 }
