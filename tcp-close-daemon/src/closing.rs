@@ -91,9 +91,9 @@ impl Known {
     /// What is known of a socket of the table, unless it is of another life of the socket pair.
     fn take(&mut self, row: &Row) -> Option<Closing> {
         let closing = self.by_place.remove(&(row.id.netns, row.pair))?;
-        let ours = closing.id.cookie();
-        // Who asks for the table gives a name to what had none.
-        ours.is_none_or(|cookie| row.id.cookie() == Some(cookie)).then_some(closing)
+        // Who asks for the table gives a name to what had none; who only reads /proc gets none.
+        let cookies = closing.id.cookie().zip(row.id.cookie());
+        cookies.is_none_or(|(ours, kernels)| ours == kernels).then_some(closing)
     }
 }
 

@@ -6,6 +6,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     ops,
@@ -189,11 +190,19 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
+    /// Addresses of the kernel have the highest bit set, on every architecture; no count of sockets gets there.
+    const ADDRESS: u64 = 1 << 63;
+
     /// The socket cookie; `None` where there is none. Old kernels count cookies per namespace.
     pub fn cookie(&self) -> Option<u64> {
-        /// Addresses of the kernel have the highest bit set, on every architecture; no count of sockets gets there.
-        const ADDRESS: u64 = 1 << 63;
-        Some(self.socket).filter(|&socket| socket != 0 && socket & ADDRESS == 0)
+        Some(self.socket).filter(|&socket| socket != 0 && socket & Self::ADDRESS == 0)
+    }
+
+    /// Of a socket that is known by its socket pair alone. It stands for an address, and is as good as none: two differ.
+    pub fn without_cookie(netns: u32, pair: &Pair) -> Self {
+        let mut hasher = DefaultHasher::new();
+        pair.hash(&mut hasher);
+        Self { netns, socket: hasher.finish() | Self::ADDRESS }
     }
 }
 

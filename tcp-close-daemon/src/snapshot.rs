@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod dump;
+mod proc_net;
 mod row;
 mod substates;
 mod walk;

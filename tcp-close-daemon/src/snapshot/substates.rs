@@ -10,6 +10,8 @@ use crate::event::{ConnectionId, Monotonic, TcpState};
 pub struct Substates {
     at: Monotonic,
     in_fin_wait2: HashSet<ConnectionId>,
+    /// Namespaces of which not every cookie could be had.
+    nameless: HashSet<u32>,
     time_wait: u64,
 }
 
@@ -24,6 +26,9 @@ impl Substates {
     pub fn of(snapshot: &Snapshot) -> Self {
         let mut substates = Self { at: snapshot.at, ..Self::default() };
         for row in &snapshot.rows {
+            if row.id.cookie().is_none() {
+                substates.nameless.insert(row.id.netns);
+            }
             match row.state {
                 TcpState::FinWait2 => _ = substates.in_fin_wait2.insert(row.id),
                 TcpState::TimeWait => substates.time_wait += 1,
@@ -40,7 +45,8 @@ impl Substates {
 
     /// Whether a connection was in FIN-WAIT-2; `None` for one that is not known by its cookie.
     pub fn is_in_fin_wait2(&self, id: ConnectionId) -> Option<bool> {
-        id.cookie().map(|_| self.in_fin_wait2.contains(&id))
+        let is_named = id.cookie().is_some() && !self.nameless.contains(&id.netns);
+        is_named.then(|| self.in_fin_wait2.contains(&id))
     }
 
     /// Sockets in FIN-WAIT-2, full ones and minisocks.

@@ -13,7 +13,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::{BlindSpot, PortTable, Snapshot, SnapshotError, dump};
+use super::{BlindSpot, PortTable, Snapshot, SnapshotError, dump, proc_net};
 use crate::{
     clock,
     event::TcpState,
@@ -31,10 +31,19 @@ const SOCKSTAT: &str = "/proc/thread-self/net/sockstat";
 pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, SnapshotError> {
     let at = clock::monotonic_now();
     let mut snapshot = Snapshot { at, rows: Vec::new(), read: Vec::new(), blind_spot: None };
-    snapshot.blind_spot = visit_each(wanted, |netns, _| {
-        snapshot.read.push((netns, clock::monotonic_now()));
-        snapshot.rows.append(&mut dump::dump(netns, states)?);
-        Ok::<(), SnapshotError>(())
+    snapshot.blind_spot = visit_each(wanted, |netns, way| {
+        let at = clock::monotonic_now();
+        let mut rows = match way {
+            Way::Inside(_) => dump::dump(netns, states)?,
+            Way::Outside(process) => match proc_net::read(netns, process, states) {
+                Ok(rows) => rows,
+                // The process may have ended meanwhile.
+                Err(_gone) => return Ok(false),
+            },
+        };
+        snapshot.read.push((netns, at));
+        snapshot.rows.append(&mut rows);
+        Ok::<bool, SnapshotError>(true)
     })?;
     Ok(snapshot)
 }
@@ -43,7 +52,11 @@ pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, Snap
 pub(super) fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>), SnapshotError> {
     let names = netns::names();
     let mut tables = Vec::new();
-    let blind_spot = visit_each(wanted, |netns, path| {
+    let blind_spot = visit_each(wanted, |netns, way| {
+        // Settings are to be seen from inside only.
+        let Way::Inside(path) = way else {
+            return Ok(false);
+        };
         let at = clock::monotonic_now();
         if let Some(settings) = PortSettings::read() {
             let name = names.get(&netns).cloned().or_else(|| inhabitant(path));
@@ -51,7 +64,7 @@ pub(super) fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>
             let rows = dump::dump(netns, &TcpState::ALL)?;
             tables.push(PortTable { netns, name, at, settings, rows });
         }
-        Ok::<(), SnapshotError>(())
+        Ok::<bool, SnapshotError>(true)
     })?;
     Ok((tables, blind_spot))
 }
@@ -59,9 +72,13 @@ pub(super) fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>
 /// Reads the kernel's count of one namespace after the other. The thread is left in the last one.
 pub(super) fn minisocks(wanted: &[u32]) -> HashMap<u32, u64> {
     let mut counts = HashMap::new();
-    let visited = visit_each(wanted, |netns, _| {
-        counts.extend(fs::read_to_string(SOCKSTAT).ok().and_then(|text| Some((netns, count(&text)?))));
-        Ok::<(), std::convert::Infallible>(())
+    let visited = visit_each(wanted, |netns, way| {
+        let path = match way {
+            Way::Inside(_) => Path::new(SOCKSTAT).to_owned(),
+            Way::Outside(process) => process.join("net/sockstat"),
+        };
+        counts.extend(fs::read_to_string(path).ok().and_then(|text| Some((netns, count(&text)?))));
+        Ok::<bool, std::convert::Infallible>(true)
     });
     match visited {
         // What cannot be seen is told of where sockets are looked for.
@@ -79,16 +96,30 @@ fn count(sockstat: &str) -> Option<u64> {
 
 /// Whoever lives in a namespace that a process leads to: its container or unit.
 fn inhabitant(path: &Path) -> Option<String> {
-    let process = path.ends_with("ns/net").then(|| path.ancestors().nth(2))??;
-    let cgroups = fs::read_to_string(process.join("cgroup")).ok()?;
+    let cgroups = fs::read_to_string(process_of(path)?.join("cgroup")).ok()?;
     let path = cgroups.lines().find_map(|line| line.strip_prefix("0::"))?;
     Home::of_path(path).service().map(str::to_owned)
 }
 
-/// Goes into one namespace after the other; gives back why there may be more.
+/// How a namespace is looked at.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// This thread is in it, and got there by this path.
+    Inside(&'a Path),
+    /// This thread may not enter it, but a process lives there, whose directory below /proc this is.
+    Outside(&'a Path),
+}
+
+/// The directory of the process that leads to a namespace by this path.
+fn process_of(path: &Path) -> Option<&Path> {
+    path.ends_with("ns/net").then(|| path.ancestors().nth(2))?
+}
+
+/// Goes into one namespace after the other, and where that is refused looks in from outside; `visit` says whether that will
+/// do. Gives back why there may be more.
 fn visit_each<E>(
     wanted: &[u32],
-    mut visit: impl FnMut(u32, &Path) -> Result<(), E>,
+    mut visit: impl FnMut(u32, Way<'_>) -> Result<bool, E>,
 ) -> Result<Option<BlindSpot>, E> {
     let found = netns::find(wanted);
     let mut blind_spot = found.hidden.then_some(BlindSpot::Hidden);
@@ -99,11 +130,17 @@ fn visit_each<E>(
     for (&inode, path) in here.into_iter().chain(elsewhere) {
         let entered = if Some(inode) == own { Ok(true) } else { enter(inode, path) };
         match entered {
-            Ok(true) => visit(inode, path)?,
+            Ok(true) => _ = visit(inode, Way::Inside(path))?,
             Ok(false) => {}
             Err(error) => {
                 tracing::debug!(inode, %error, "a network namespace cannot be entered");
-                blind_spot.get_or_insert(BlindSpot::Closed(inode));
+                let is_seen = match process_of(path) {
+                    Some(process) => visit(inode, Way::Outside(process))?,
+                    None => false,
+                };
+                if !is_seen {
+                    blind_spot.get_or_insert(BlindSpot::Closed(inode));
+                }
             }
         }
     }

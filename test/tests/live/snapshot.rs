@@ -1,7 +1,8 @@
 //! The snapshot of a namespace, held against what the lab reads inside it.
 
-use std::time::Duration;
+use std::{thread, time::Duration};
 
+use caps::{CapSet, Capability};
 use tcp_close::{
     event,
     snapshot::{Row, Snapshot, Substates, TimerKind},
@@ -66,6 +67,29 @@ fn same(row: &Row, socket: &Socket, netns: &Netns) {
     assert_eq!(row.holder.map(|holder| (holder.uid, holder.inode)), holder, "{row:?} {socket}");
 }
 
+/// Whoever may not enter a namespace sees what a process in it sees. That tells no cookies, and all the rest.
+#[test]
+fn a_namespace_that_may_not_be_entered_is_read_from_outside() {
+    let mut stuck = Stuck::new();
+    stuck.in_every_state();
+    let (inode, states) = (stuck.netns.inode(), CLOSING.map(|(_, ours)| ours));
+    let confined = thread::spawn(move || {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).expect("it can be given up");
+        Snapshot::take(&[inode], &states)
+    });
+    let snapshot = confined.join().expect("the thread ends").expect("/proc is there");
+    assert_eq!(snapshot.blind_spot, None);
+    let table = oracle::sockets(&stuck.netns);
+    assert_eq!(snapshot.rows.len(), table.len(), "{snapshot:#?}");
+    for socket in &table {
+        let is_it = |row: &&Row| (row.pair.local, row.pair.remote) == (socket.local, socket.remote);
+        let row = snapshot.rows.iter().find(is_it);
+        let row = row.unwrap_or_else(|| panic!("{socket} is missing: {snapshot:#?}"));
+        assert_eq!(row.id.cookie(), None);
+        same(row, socket, &stuck.netns);
+    }
+}
+
 /// This thread stays where it is, and so does everybody else.
 #[test]
 fn a_snapshot_leaves_nobody_in_another_namespace() {
@@ -89,7 +113,7 @@ fn a_namespace_that_is_gone_has_no_sockets() {
     // The kernel takes it down on a thread of its own.
     while !Snapshot::take(&[inode], &states).expect("sock_diag answers").rows.is_empty() {
         assert!(deadline.left().is_some(), "the namespace goes away");
-        std::thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(Snapshot::take(&[inode], &states).expect("it is no error").blind_spot, None);
 }

@@ -105,9 +105,11 @@ impl Tracker {
     fn adopt(&mut self, key: Entry, event: &Event, address: Option<u64>) {
         match (key, address) {
             (Entry::Minisock(number), Some(address)) => {
-                // Where events tell no cookies, there is the socket pair alone to go by.
-                let is_told = event.id.socket != 0;
-                let is_it = |minisock: &Minisock| !is_told || minisock.id() == event.id;
+                // Where events or the table tell no cookies, there is the socket pair alone to go by.
+                let is_it = |minisock: &Minisock| {
+                    let cookies = minisock.id().cookie().zip(event.id.cookie());
+                    cookies.is_none_or(|(listed, told)| listed == told)
+                };
                 let begins = matches!(event.kind, EventKind::MinisockBegan(..));
                 let is_known = begins || self.minisocks.contains(&address);
                 match self.minisocks.peek(&number).filter(|minisock| !is_known && is_it(minisock)).cloned() {
