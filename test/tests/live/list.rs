@@ -1,14 +1,25 @@
 //! What `list` prints is the kernel's table, who holds what, and what the daemon knows beyond it.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 use tcp_close::clock::monotonic_now as now;
-use tcp_close_test::oracle::{self, Socket, Timer};
+use tcp_close_test::{
+    clock::{Deadline, PATIENCE},
+    netns::Netns,
+    oracle::{self, Socket, Timer},
+};
 
 use crate::{
     census::daemon,
-    program::program,
+    program::{daemon_with, program},
+    read_to_fin,
     stuck::{CLOSING, Stuck, count},
 };
+
+/// Every namespace has it.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// What it prints of these sockets, and on stderr.
 pub(crate) fn list(stuck: &Stuck, arguments: &[&str]) -> (String, String) {
@@ -145,4 +156,59 @@ fn every_socket_that_closes_is_listed_with_its_holder() {
     let held = format!("/{}", std::process::id());
     assert_eq!(only.lines().count(), 2, "{only}");
     assert!(only.lines().all(|line| line.starts_with("close-wait ") && line.contains(&held)), "{only}");
+}
+
+/// The same addresses and ports in several namespaces are different connections, each its own.
+#[test]
+fn namespaces_with_the_same_addresses_are_kept_apart() {
+    let mut namespaces = [Netns::new(), Netns::new(), Netns::new()];
+    let inodes = namespaces.each_ref().map(|netns| netns.inode().to_string());
+    let daemon = daemon_with(&["--netns", &inodes.join(",")]);
+    let (from, to) = (SocketAddr::new(HERE, 40_000), SocketAddr::new(HERE, 41_000));
+    for netns in &namespaces {
+        let listener = netns.run(move || TcpListener::bind(to)).expect("listen");
+        let client = netns.run(move || -> rustix::io::Result<TcpStream> {
+            let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+            bind(&socket, &from)?;
+            connect(&socket, &to)?;
+            Ok(TcpStream::from(socket))
+        });
+        let client = client.expect("connect");
+        let (server, _) = listener.accept().expect("accept");
+        drop(client);
+        assert_eq!(read_to_fin(&server), b"");
+    }
+    let listed = || {
+        let socket = daemon.socket.to_str().expect("text");
+        let arguments = ["list", "-o", "json", "--socket", socket];
+        let output = program().args(arguments).output().expect("start tcp-close");
+        assert!(output.status.success(), "{output:?}");
+        let rows = rows(&String::from_utf8(output.stdout).expect("text"));
+        let mut listed: Vec<String> = rows
+            .iter()
+            .map(|row| {
+                assert_eq!(
+                    (&row["state"], &row["source"]),
+                    (&"time_wait".into(), &"observed".into()),
+                    "{row}"
+                );
+                assert_eq!((&row["local"]["port"], &row["remote"]["port"]), (&40_000.into(), &41_000.into()));
+                assert_eq!(row["owner"]["opener"]["pid"], std::process::id(), "{row}");
+                row["netns"].to_string()
+            })
+            .collect();
+        listed.sort();
+        listed
+    };
+    let mut expected = inodes.to_vec();
+    expected.sort();
+    assert_eq!(listed(), expected);
+    // One goes, with its TIME-WAIT, and the others stay.
+    let [first, ..] = &mut namespaces;
+    std::mem::replace(first, Netns::new()).destroy();
+    expected.retain(|netns| *netns != inodes[0]);
+    let deadline = Deadline::after(PATIENCE);
+    while listed() != expected {
+        assert!(deadline.left().is_some(), "{:?} are not {expected:?}", listed());
+    }
 }
