@@ -75,7 +75,12 @@ fn make(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
-    if let Some(group) = Group::from_name(GROUP)?
+    // Where there is no /etc/group there is no group either: an image with nothing else in it has none.
+    let group = Group::from_name(GROUP).unwrap_or_else(|error| {
+        tracing::debug!(%error, "group {GROUP} cannot be looked up");
+        None
+    });
+    if let Some(group) = group
         && let Err(error) = chown(path, None, Some(group.gid.as_raw()))
     {
         tracing::warn!(%error, "the socket cannot be given to group {GROUP}: only this user and root may use it");
