@@ -2,11 +2,15 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use http_body_util::{Either, Full, channel::Channel};
+use http_body_util::{
+    Either, Full,
+    channel::{Channel, Sender},
+};
 use hyper::{
     Method, Request as HttpRequest, Response, StatusCode,
     body::{Bytes, Incoming},
@@ -20,7 +24,7 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
     task::spawn_blocking,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -48,6 +52,12 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that a client may be behind; then its answer waits.
 const CHUNKS_BEHIND: usize = 4;
 
+/// Answers that may be on their way at a time: each has a whole table in it.
+const ANSWERS: usize = 2;
+
+/// How long an answer waits for a client to read on; then it is cut off, and the client knows that.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// By then the pipeline has heard of whatever the kernel's table shows: it holds back what happened last for ten
 /// milliseconds, to put it into order.
 const EVENTS_COME_IN: Duration = Duration::from_millis(20);
@@ -58,15 +68,17 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// What questions are answered from.
 pub struct Daemon {
     /// Inode numbers of the namespaces that are watched; empty for all.
-    pub netns: Vec<u32>,
+    netns: Vec<u32>,
     /// The way to the pipeline.
-    pub pipeline: mpsc::Sender<Request>,
+    pipeline: mpsc::Sender<Request>,
     /// Where cgroups are.
-    pub homes: Arc<Mutex<Homes>>,
+    homes: Arc<Mutex<Homes>>,
     /// How far ports are used up.
-    pub ports: Arc<Ports>,
+    ports: Arc<Ports>,
     /// Answers that are on their way.
-    pub answers: TaskTracker,
+    answers: TaskTracker,
+    /// Room for those.
+    room: Arc<Semaphore>,
 }
 
 /// Answers until the daemon stops.
@@ -112,7 +124,7 @@ async fn converse(stream: UnixStream, daemon: Arc<Daemon>) {
     }
 }
 
-type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
+type Answer = Response<Either<Full<Bytes>, Channel<Bytes, io::Error>>>;
 
 async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
     if request.method() != Method::GET {
@@ -122,18 +134,18 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
         Ok(question) => question,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
-    match request.uri().path() {
-        CLOSING => match daemon.closing(question).await {
-            Ok((sockets, blind_spot)) => lines(&daemon.answers, sockets, blind_spot),
-            Err(refusal) => refuse(refusal.status(), refusal.to_string()),
-        },
-        PORTS => match daemon.ports(question).await {
-            Ok((pressures, blind_spot)) => lines(&daemon.answers, pressures, blind_spot),
-            Err(refusal) => refuse(refusal.status(), refusal.to_string()),
-        },
-        path if path.starts_with(VERSION) => refuse(StatusCode::NOT_FOUND, "there is no such question"),
-        _ => refuse(StatusCode::NOT_FOUND, "this daemon speaks version 1: every path begins with /v1/"),
-    }
+    let answered = match request.uri().path() {
+        CLOSING => daemon.answer(|| daemon.closing(question)).await,
+        PORTS => daemon.answer(|| daemon.ports(question)).await,
+        path if path.starts_with(VERSION) => {
+            return refuse(StatusCode::NOT_FOUND, "there is no such question");
+        }
+        _ => {
+            let why = "this daemon speaks version 1: every path begins with /v1/";
+            return refuse(StatusCode::NOT_FOUND, why);
+        }
+    };
+    answered.unwrap_or_else(|refusal| refuse(refusal.status(), refusal.to_string()))
 }
 
 /// Which sockets are asked for.
@@ -185,6 +197,38 @@ impl Refusal {
 }
 
 impl Daemon {
+    /// Answers from these.
+    pub fn new(
+        netns: Vec<u32>,
+        pipeline: mpsc::Sender<Request>,
+        homes: Arc<Mutex<Homes>>,
+        ports: Arc<Ports>,
+    ) -> Self {
+        let room = Arc::new(Semaphore::new(ANSWERS));
+        Self { netns, pipeline, homes, ports, answers: TaskTracker::new(), room }
+    }
+
+    /// Says what there is to say, one line after the other, as fast as they are read.
+    async fn answer<T, F>(&self, ask: impl FnOnce() -> F) -> Result<Answer, Refusal>
+    where
+        T: Serialize + Send + Sync + 'static,
+        F: Future<Output = Result<(Vec<T>, Option<BlindSpot>), Refusal>>,
+    {
+        let room = Arc::clone(&self.room).acquire_owned().await.map_err(broken)?;
+        let (lines, blind_spot) = ask().await?;
+        let (sender, body) = Channel::new(CHUNKS_BEHIND);
+        self.answers.spawn(async move {
+            send(sender, lines).await;
+            drop(room);
+        });
+        let mut answer = Response::new(Either::Right(body));
+        answer.headers_mut().insert(CONTENT_TYPE, LINES);
+        if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot.to_string()).ok()) {
+            answer.headers_mut().insert(BLIND_SPOT, blind_spot);
+        }
+        Ok(answer)
+    }
+
     /// Every socket that is closing now, and why there may be more.
     async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<BlindSpot>), Refusal> {
         let netns = self.among_the_watched(question.netns)?;
@@ -246,34 +290,28 @@ fn broken(error: impl Into<anyhow::Error>) -> Refusal {
     Refusal::Broken(error.into())
 }
 
-/// One line after the other, as fast as they are read.
-fn lines<T>(answers: &TaskTracker, all: Vec<T>, blind_spot: Option<BlindSpot>) -> Answer
-where
-    T: Serialize + Send + Sync + 'static,
-{
-    let (mut sender, body) = Channel::new(CHUNKS_BEHIND);
-    answers.spawn(async move {
-        let mut chunk = Vec::with_capacity(CHUNK);
-        for (number, one) in all.iter().enumerate() {
-            if let Ok(mut line) = serde_json::to_vec(one) {
-                line.push(b'\n');
-                chunk.append(&mut line);
-            }
-            let is_last = number + 1 == all.len();
-            // A client that went away has seen enough.
-            if (is_last || chunk.len() >= CHUNK)
-                && sender.send_data(Bytes::from(std::mem::take(&mut chunk))).await.is_err()
-            {
-                break;
+/// Sends lines to a client, who has seen enough once he goes away.
+async fn send<T: Serialize>(mut client: Sender<Bytes, io::Error>, lines: Vec<T>) {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    let last = lines.len().saturating_sub(1);
+    for (number, line) in lines.into_iter().enumerate() {
+        match serde_json::to_vec(&line) {
+            Ok(mut line) => chunk.append(&mut line),
+            Err(error) => return client.abort(error.into()),
+        }
+        chunk.push(b'\n');
+        if number < last && chunk.len() < CHUNK {
+            continue;
+        }
+        match timeout(PATIENCE, client.send_data(Bytes::from(std::mem::take(&mut chunk)))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_gone)) => return,
+            Err(_elapsed) => {
+                tracing::debug!("a client of the daemon's socket does not read its answer, and was cut off");
+                return client.abort(io::ErrorKind::TimedOut.into());
             }
         }
-    });
-    let mut answer = Response::new(Either::Right(body));
-    answer.headers_mut().insert(CONTENT_TYPE, LINES);
-    if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot.to_string()).ok()) {
-        answer.headers_mut().insert(BLIND_SPOT, blind_spot);
     }
-    answer
 }
 
 fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {

@@ -12,7 +12,7 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::{Notify, mpsc},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{close_wait::CloseWait, reconcile::Reconcile, table::Table};
 use super::{Failure, LossLog, attach, runtime};
@@ -103,7 +103,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let ports_seen = Arc::clone(&ports);
     // It is there for as long as the daemon.
     let socket = bind(&settings.socket)?.map(|(socket, listener)| {
-        let daemon = api::Daemon { netns, pipeline: ask, homes, ports, answers: TaskTracker::new() };
+        let daemon = api::Daemon::new(netns, ask, homes, ports);
         tasks.spawn(api::serve(listener, Arc::new(daemon), stopping.clone()));
         socket
     });
