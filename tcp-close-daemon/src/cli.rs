@@ -280,10 +280,10 @@ pub struct TableArgs {
 #[derive(Debug, Args)]
 pub struct AskArgs {
     /// The daemon's socket [default: /run/tcp-close/tcp-close.sock, if a daemon answers there].
-    #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new(), conflicts_with = "standalone")]
+    #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
     pub socket: Option<String>,
 
-    /// Do without the daemon.
+    /// Do without the daemon, wherever its socket is.
     #[arg(long, env = "TCP_CLOSE_STANDALONE", value_parser = FalseyValueParser::new())]
     pub standalone: bool,
 }

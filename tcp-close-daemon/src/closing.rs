@@ -138,11 +138,14 @@ fn of_row(
     let left_in_bucket =
         known.as_ref().and_then(|known| known.left_seconds).filter(|_| left == Some(Duration::ZERO));
     let uid = holder.map(|holder| holder.uid);
-    let owner = if let Some(known) = &known {
-        Owner { uid: uid.or(known.owner.uid), ..known.owner.clone() }
+    let known_owner = known.as_ref().map(|known| known.owner.clone()).unwrap_or_default();
+    let owner = if closing.and_then(|closing| closing.story).is_some_and(|story| story.cgroup.is_some()) {
+        Owner { uid: uid.or(known_owner.uid), ..known_owner }
     } else {
-        let home = holder.and_then(|holder| holder.cgroup).and_then(home);
-        Owner { uid, ..Owner::at(home.as_deref()) }
+        // Some kernels tell the table's reader what they do not tell programs.
+        let Owner { unit, container, pod, .. } =
+            Owner::at(holder.and_then(|holder| holder.cgroup).and_then(home).as_deref());
+        Owner { unit, container, pod, uid: uid.or(known_owner.uid), ..known_owner }
     };
     let inode = holder.and_then(|holder| holder.inode);
     ClosingSocket {

@@ -1,4 +1,4 @@
-//! The daemon's HTTP: metrics, health, and a page that says what this is. Nothing else names hyper.
+//! The daemon's HTTP: metrics, health, and a page that says what this is. Nothing but this and `api` names hyper.
 //!
 //! In: requests. Out: what the pipeline's last turn left in [`Served`]. A request can wake the pipeline for
 //! fresh figures; none can hold it up.

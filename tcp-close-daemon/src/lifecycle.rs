@@ -22,7 +22,7 @@ pub use minisock::Wait;
 pub use observation::Observation;
 pub use owners::OwnerKey;
 pub use sequence::Sequencer;
-pub use tracker::{Closing, Corrections, Entry, Limits, Sees, Stats, Tracker};
+pub use tracker::{Closing, Corrections, Entry, Left, Limits, Sees, Stats, Tracker};
 
 #[cfg(test)]
 mod tests;

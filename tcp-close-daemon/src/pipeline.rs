@@ -15,8 +15,8 @@ use tokio::{
 use crate::{
     clock,
     decode::Decoder,
-    event::{ConnectionId, Event, EventKind, Monotonic, Pair, Process},
-    lifecycle::{Closing, Entry, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
+    event::{ConnectionId, Event, EventKind, Monotonic, Process},
+    lifecycle::{Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
@@ -46,8 +46,8 @@ pub enum Request {
     Entries(oneshot::Sender<Vec<Entry>>),
     /// What is known of these, of those that still close.
     Closing(Vec<Entry>, oneshot::Sender<Vec<Closing>>),
-    /// Sockets that have been in CLOSE-WAIT for this long, and whose holder nobody has looked for; at most so many.
-    LeftInCloseWait(Duration, usize, oneshot::Sender<Vec<(ConnectionId, Pair)>>),
+    /// Sockets that have been in CLOSE-WAIT for this long; at most so many.
+    LeftInCloseWait(Duration, usize, oneshot::Sender<Vec<Left>>),
     /// Processes that were found to hold these sockets open.
     Held(Vec<(ConnectionId, Process)>),
     /// How many minisocks are followed in each network namespace.

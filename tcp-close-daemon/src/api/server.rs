@@ -18,7 +18,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -37,7 +37,7 @@ use crate::{
     owner::{Holders, Homes},
     pipeline::Request,
     ports::{Ports, Pressure},
-    snapshot::{BlindSpot, Snapshot},
+    snapshot::Snapshot,
 };
 
 /// Clients that are answered at once; one more waits.
@@ -55,8 +55,17 @@ const CHUNKS_BEHIND: usize = 4;
 /// Answers that may be on their way at a time: each has a whole table in it.
 const ANSWERS: usize = 2;
 
-/// How long an answer waits for a client to read on; then it is cut off, and the client knows that.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time from a client's beginning to the end of its question.
+const QUESTION: Duration = Duration::from_secs(10);
+
+/// Time for all of an answer to be read. Whoever is cut off then knows that there was more.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// Said of a list of sockets of which not all holders could be found.
+const INCOMPLETE: &str = "not every process shows the daemon which sockets it holds";
+
+/// Said where a question names no namespaces and the daemon does not watch them all.
+const PARTIAL: &str = "the daemon watches only some network namespaces";
 
 /// By then the pipeline has heard of whatever the kernel's table shows: it holds back what happened last for ten
 /// milliseconds, to put it into order.
@@ -119,8 +128,12 @@ async fn converse(stream: UnixStream, daemon: Arc<Daemon>) {
         let daemon = Arc::clone(&daemon);
         async move { Ok::<_, Infallible>(answer(&request, &daemon).await) }
     });
-    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "a client of the daemon's socket went away");
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(QUESTION).keep_alive(false);
+    match timeout(QUESTION + ANSWER, http.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a client of the daemon's socket went away"),
+        Err(_elapsed) => tracing::debug!("a client of the daemon's socket took too long and was cut off"),
     }
 }
 
@@ -134,9 +147,10 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
         Ok(question) => question,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
+    let names_netns = !question.netns.is_empty();
     let answered = match request.uri().path() {
-        CLOSING => daemon.answer(|| daemon.closing(question)).await,
-        PORTS => daemon.answer(|| daemon.ports(question)).await,
+        CLOSING => daemon.answer(names_netns, || daemon.closing(question)).await,
+        PORTS => daemon.answer(names_netns, || daemon.ports(question)).await,
         path if path.starts_with(VERSION) => {
             return refuse(StatusCode::NOT_FOUND, "there is no such question");
         }
@@ -166,7 +180,10 @@ impl Question {
                 let bad = || format!("{name} cannot be {value:?}");
                 match &*name {
                     "netns" => question.netns.push(value.parse().map_err(|_not_a_number| bad())?),
-                    "state" => question.states.push(value.parse().map_err(|_no_state| bad())?),
+                    "state" => {
+                        let state: TcpState = value.parse().map_err(|_no_state| bad())?;
+                        question.states.push(Some(state).filter(|state| state.is_closing()).ok_or_else(bad)?);
+                    }
                     _ => return Err(format!("there is no parameter {name:?}")),
                 }
             }
@@ -209,13 +226,16 @@ impl Daemon {
     }
 
     /// Says what there is to say, one line after the other, as fast as they are read.
-    async fn answer<T, F>(&self, ask: impl FnOnce() -> F) -> Result<Answer, Refusal>
+    async fn answer<T, F>(&self, names_netns: bool, ask: impl FnOnce() -> F) -> Result<Answer, Refusal>
     where
         T: Serialize + Send + Sync + 'static,
-        F: Future<Output = Result<(Vec<T>, Option<BlindSpot>), Refusal>>,
+        F: Future<Output = Result<(Vec<T>, Option<String>), Refusal>>,
     {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(broken)?;
-        let (lines, blind_spot) = ask().await?;
+        let (lines, mut blind_spot) = ask().await?;
+        if !(self.netns.is_empty() || names_netns) {
+            blind_spot.get_or_insert_with(|| PARTIAL.to_owned());
+        }
         let (sender, body) = Channel::new(CHUNKS_BEHIND);
         self.answers.spawn(async move {
             send(sender, lines).await;
@@ -223,14 +243,14 @@ impl Daemon {
         });
         let mut answer = Response::new(Either::Right(body));
         answer.headers_mut().insert(CONTENT_TYPE, LINES);
-        if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot.to_string()).ok()) {
+        if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot).ok()) {
             answer.headers_mut().insert(BLIND_SPOT, blind_spot);
         }
         Ok(answer)
     }
 
     /// Every socket that is closing now, and why there may be more.
-    async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<BlindSpot>), Refusal> {
+    async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<String>), Refusal> {
         let netns = self.among_the_watched(question.netns)?;
         let states = if question.states.is_empty() { TcpState::CLOSING.to_vec() } else { question.states };
         let table = (netns.clone(), states.clone());
@@ -240,19 +260,24 @@ impl Daemon {
         let homes = Arc::clone(&self.homes);
         blocking(move || {
             let holders = Holders::of(&snapshot.inodes());
-            let mut homes = homes.lock().unwrap_or_else(PoisonError::into_inner);
-            let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
-            (closing::join(&snapshot, known, &states, &holders, home), snapshot.blind_spot)
+            // The pipeline wants to know too, and is not to wait for all of them.
+            let home = |cgroup| {
+                homes.lock().unwrap_or_else(PoisonError::into_inner).get(cgroup, clock::monotonic_now)
+            };
+            let blind_spot = snapshot.blind_spot.map(|blind_spot| blind_spot.to_string());
+            let blind_spot = blind_spot.or_else(|| holders.incomplete.then(|| INCOMPLETE.to_owned()));
+            (closing::join(&snapshot, known, &states, &holders, home), blind_spot)
         })
         .await
     }
 
     /// How far ports are used up, and why there may be more of them.
-    async fn ports(&self, question: Question) -> Result<(Vec<Pressure>, Option<BlindSpot>), Refusal> {
+    async fn ports(&self, question: Question) -> Result<(Vec<Pressure>, Option<String>), Refusal> {
         let netns = self.among_the_watched(question.netns)?;
         let report = self.ports.now().await.map_err(broken)?;
         let wanted = |pressure: &&Pressure| netns.is_empty() || netns.contains(&pressure.netns);
-        Ok((report.pressures.iter().filter(wanted).cloned().collect(), report.blind_spot))
+        let blind_spot = report.blind_spot.map(|blind_spot| blind_spot.to_string());
+        Ok((report.pressures.iter().filter(wanted).cloned().collect(), blind_spot))
     }
 
     fn among_the_watched(&self, wanted: Vec<u32>) -> Result<Vec<u32>, Refusal> {
@@ -303,13 +328,8 @@ async fn send<T: Serialize>(mut client: Sender<Bytes, io::Error>, lines: Vec<T>)
         if number < last && chunk.len() < CHUNK {
             continue;
         }
-        match timeout(PATIENCE, client.send_data(Bytes::from(std::mem::take(&mut chunk)))).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_gone)) => return,
-            Err(_elapsed) => {
-                tracing::debug!("a client of the daemon's socket does not read its answer, and was cut off");
-                return client.abort(io::ErrorKind::TimedOut.into());
-            }
+        if client.send_data(Bytes::from(std::mem::take(&mut chunk))).await.is_err() {
+            return;
         }
     }
 }
@@ -331,7 +351,12 @@ mod tests {
         let states = vec![TcpState::TimeWait, TcpState::FinWait2];
         assert_eq!(question, Question { netns: vec![1, 2], states });
         assert_eq!(Question::parse(""), Ok(Question::default()));
-        for (query, part) in [("netns=x", "netns"), ("state=open", "state"), ("colour=red", "colour")] {
+        for (query, part) in [
+            ("netns=x", "netns"),
+            ("state=open", "state"),
+            ("state=listen", "state"),
+            ("colour=red", "colour"),
+        ] {
             let error = Question::parse(query).expect_err("it makes no sense");
             assert!(error.contains(part), "{error}");
         }

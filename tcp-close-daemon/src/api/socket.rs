@@ -4,7 +4,7 @@ use std::{
     fs::{self, DirBuilder, Permissions},
     io,
     os::unix::{
-        fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown},
+        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
         net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -51,6 +51,9 @@ impl Socket {
             return Err(BindError::InUse(path.to_owned()));
         }
         let failed = |source| BindError::Io { path: path.to_owned(), source };
+        if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
+            return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")));
+        }
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
             DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
         }
@@ -128,5 +131,8 @@ mod tests {
         fs::write(directory.path().join("file"), "").expect("a file");
         let error = Socket::bind(&path).expect_err("a file is no directory");
         assert!(error.to_string().contains("cannot make the socket"), "{error}");
+        let file = directory.path().join("file");
+        Socket::bind(&file).expect_err("a file is not to be replaced");
+        assert!(file.is_file());
     }
 }

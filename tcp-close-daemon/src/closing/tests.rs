@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     event::{ConnectionId, Event, EventKind, StateChange},
-    lifecycle::{Entry, Limits, Sees, Tracker, Wait},
+    lifecycle::{Entry, Left, Limits, Sees, Tracker, Wait},
     snapshot::{Holder, Timer, TimerKind},
 };
 
@@ -39,7 +39,6 @@ fn known(cookie: u64, port: u16, state: TcpState, since: u64) -> Closing {
         ends: None,
         observed: true,
         story: None,
-        holder: None,
     }
 }
 
@@ -132,12 +131,12 @@ fn a_socket_that_is_left_in_close_wait_is_looked_for_until_its_holder_is_known()
     tracker.apply(&event(1, EventKind::StateChange(change)), &mut Vec::new());
     let left = |tracker: &Tracker, at| tracker.left_in_close_wait(seconds(at), Duration::from_secs(60), 8);
     assert_eq!(left(&tracker, 60), []);
-    assert_eq!(left(&tracker, 61), [(id(1), pair(1))]);
+    assert_eq!(left(&tracker, 61), [Left { id: id(1), pair: pair(1), holder: None }]);
     let holder = Process { pid: 7, comm: "leaker".parse().expect("a name") };
     tracker.apply(&event(62, EventKind::Held(holder)), &mut Vec::new());
-    assert_eq!(left(&tracker, 62), []);
+    assert_eq!(left(&tracker, 62), [Left { id: id(1), pair: pair(1), holder: Some(holder) }]);
     let closing = tracker.closing(Entry::Socket(id(1)), seconds(62)).expect("it still closes");
-    assert_eq!((closing.holder, closing.since), (Some(holder), Some(seconds(1))));
+    assert_eq!(closing.since, Some(seconds(1)));
     let [(owner, states)] = &tracker.census(seconds(62)).by_owner.into_iter().collect::<Vec<_>>()[..] else {
         panic!("one owner");
     };

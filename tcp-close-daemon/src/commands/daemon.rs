@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     owner::Homes,
     pipeline::{MOST_SCRAPES, Pipeline, Request, Turn},
-    ports::{Connects, Ports},
+    ports::{Connects, Ports, Report},
     probe::{Hook, HookReport},
     render::page,
     settings::DaemonSettings,
@@ -112,6 +112,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     tracing::info!(%address, "ready: closes are followed");
     let mut losses = LossLog::default();
     let mut lost = 0;
+    let mut exported = Arc::new(Report::default());
     let each_turn = |turn: Turn<'_>| {
         losses.look(turn.lost_total(), clock::monotonic_now());
         if turn.lost_total() > lost {
@@ -127,8 +128,9 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
             metrics.update_on_scrape(&turn, &Limits::read());
             let (census, substates) = table.census(turn.tracker, anchor.monotonic());
             metrics.census(&census, substates.as_deref());
-            if let Some(report) = ports_seen.last() {
+            if let Some(report) = ports_seen.last().filter(|report| !Arc::ptr_eq(report, &exported)) {
                 metrics.ports(&report.pressures);
+                exported = report;
             }
         }
         ControlFlow::Continue(())

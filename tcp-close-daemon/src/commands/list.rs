@@ -47,15 +47,12 @@ async fn from_daemon(settings: &ListSettings) -> Result<io::Result<()>, AskError
     if let Some(blind_spot) = &lines.blind_spot {
         tracing::warn!("there may be more: {blind_spot}");
     }
-    let mut list = List::new(settings);
-    let mut printed = list.header();
-    while let Some(sockets) = lines.next::<ClosingSocket>().await? {
-        printed = printed.and_then(|()| list.lines(&sockets));
-        if printed.is_err() {
-            return Ok(printed);
-        }
+    // All of it before any is printed: the daemon does not wait for whoever reads in a pager.
+    let mut sockets: Vec<ClosingSocket> = Vec::new();
+    while let Some(some) = lines.next().await? {
+        sockets.extend::<Vec<ClosingSocket>>(some);
     }
-    Ok(printed.and_then(|()| list.out.flush()))
+    Ok(List::new(settings).print(&sockets))
 }
 
 /// As the kernel's table tells it.
@@ -72,8 +69,7 @@ fn standalone(settings: &ListSettings) -> Result<io::Result<()>, Failure> {
     let mut homes = Homes::of_this_host();
     let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
     let sockets = closing::join(&snapshot, Known::default(), &settings.states, &holders, home);
-    let mut list = List::new(settings);
-    Ok(list.header().and_then(|()| list.lines(&sockets)).and_then(|()| list.out.flush()))
+    Ok(List::new(settings).print(&sockets))
 }
 
 /// Prints a list.
@@ -89,14 +85,10 @@ impl<'a> List<'a> {
         Self { settings, table, out: BufWriter::new(io::stdout().lock()) }
     }
 
-    fn header(&mut self) -> io::Result<()> {
-        match self.settings.lines.output {
-            Output::Table if self.settings.lines.header => writeln!(self.out, "{}", self.table.list_header()),
-            _ => Ok(()),
+    fn print(mut self, sockets: &[ClosingSocket]) -> io::Result<()> {
+        if self.settings.lines.output == Output::Table && self.settings.lines.header {
+            writeln!(self.out, "{}", self.table.list_header())?;
         }
-    }
-
-    fn lines(&mut self, sockets: &[ClosingSocket]) -> io::Result<()> {
         let wanted =
             |socket: &&ClosingSocket| self.settings.filter.matches(&socket.pair(), &socket.processes());
         for socket in sockets.iter().filter(wanted) {
@@ -105,6 +97,6 @@ impl<'a> List<'a> {
                 Output::Json => writeln!(self.out, "{}", serde_json::to_string(socket)?)?,
             }
         }
-        Ok(())
+        self.out.flush()
     }
 }

@@ -108,17 +108,23 @@ pub fn names() -> HashMap<u32, String> {
             Some((number_of(&path).ok().flatten()?, path.file_name()?.to_string_lossy().into_owned()))
         })
         .collect();
-    // Whether init lives where this process does can be told without a privilege.
-    let init = Path::new("/proc/1");
-    let own = Path::new("/proc/self");
-    let of_init = number_of(&init.join("ns/net")).ok().flatten();
-    let same = net_of(init).is_some_and(|net| net_of(own) == Some(net));
-    if let Some(host) =
-        of_init.or_else(|| same.then(|| number_of(&own.join("ns/net")).ok().flatten()).flatten())
-    {
-        names.insert(host, HOST.to_owned());
-    }
+    names.extend(host().map(|host| (host, HOST.to_owned())));
     names
+}
+
+/// Where the host's first process lives: in a container nobody knows.
+fn host() -> Option<u32> {
+    let (init, own) = (Path::new("/proc/1"), Path::new("/proc/self"));
+    let number = |process: &Path| number_of(&process.join("ns/net")).ok().flatten();
+    // That it lives where this process does can be told without a privilege.
+    let same = net_of(init).is_some_and(|net| net_of(own) == Some(net));
+    let host = number(init).or_else(|| same.then(|| number(own)).flatten());
+    host.filter(|_| sees_every_process())
+}
+
+/// Whether a process, by its directory below /proc, lives in the namespace with this inode number.
+pub fn lives_in(process: &Path, netns: u32) -> bool {
+    number_of(&process.join("ns/net")).is_ok_and(|number| number == Some(netns))
 }
 
 /// Inode number of the namespace that a file is a handle of; `None` if it is none.

@@ -43,6 +43,8 @@ pub(super) struct Close {
     /// The minisock that replaces it, and the substate that one began in.
     minisock: Option<(u64, TcpState)>,
     end: Option<End>,
+    /// When it was first known to be in that state, if its entry was not seen.
+    noticed: Monotonic,
     /// It was seen to close; if not, it was there already.
     observed: bool,
     gap: bool,
@@ -92,6 +94,7 @@ impl Close {
             reset_received: false,
             minisock: None,
             end: None,
+            noticed: Monotonic::default(),
             observed: false,
             gap: false,
         };
@@ -99,9 +102,9 @@ impl Close {
         close
     }
 
-    /// The same socket, made in this cgroup.
-    pub(super) const fn made_in(self, cgroup: Option<CgroupId>) -> Self {
-        Self { cgroup, ..self }
+    /// The same socket, made in this cgroup, which was there when somebody looked.
+    pub(super) const fn noticed(self, at: Monotonic, cgroup: Option<CgroupId>) -> Self {
+        Self { cgroup, noticed: at, ..self }
     }
 
     /// The same socket, now that it is known by this.
@@ -110,9 +113,10 @@ impl Close {
     }
 
     /// It is in this state, which it entered unseen.
-    pub(super) fn is_in(&mut self, state: TcpState) {
+    pub(super) fn is_in(&mut self, at: Monotonic, state: TcpState) {
         self.gap = true;
         self.entered = None;
+        self.noticed = at;
         self.state = state;
         self.visit(state, None);
     }
@@ -157,6 +161,11 @@ impl Close {
     /// When it entered the state it is in now, if that was seen.
     pub(super) const fn entered(&self) -> Option<Monotonic> {
         self.entered
+    }
+
+    /// Since when it is known to be in that state.
+    pub(super) fn known_in_state_since(&self) -> Monotonic {
+        self.entered.unwrap_or(self.noticed)
     }
 
     /// If nobody was seen to connect it, it may have been accepted: `opener` tells who listens at its local address, given

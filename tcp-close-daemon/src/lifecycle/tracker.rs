@@ -25,7 +25,7 @@ mod closing;
 mod listing;
 mod minisocks;
 
-pub use closing::{Closing, Entry};
+pub use closing::{Closing, Entry, Left};
 pub use listing::Corrections;
 
 /// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
@@ -213,7 +213,7 @@ impl Tracker {
             EventKind::MinisockEnded(timer, cancel) => self.minisock_ended(event, &timer, &cancel, out),
             EventKind::Held(holder) => self.held(event.id, holder),
             EventKind::ListingBegan => self.listing_began(),
-            EventKind::Listed(row) => self.listed(event.id, &row),
+            EventKind::Listed(row) => self.listed(event, &row),
             EventKind::NamespaceListed => self.namespace_listed(event.id.netns),
             EventKind::ListingEnded => self.listing_ended(),
         }

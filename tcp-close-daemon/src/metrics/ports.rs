@@ -52,15 +52,10 @@ impl Routes {
     }
 
     fn update(&mut self, catalogue: &Catalogue, pressures: &[Pressure]) {
-        let routes: Vec<(String, Route, &Pressure)> = pressures
-            .iter()
-            .map(|pressure| {
-                let route = Route::of(pressure);
-                (route.key(), route, pressure)
-            })
-            .collect();
-        let weights: Vec<(&str, f64)> =
-            routes.iter().map(|(key, _, pressure)| (key.as_str(), f64::from(pressure.used))).collect();
+        let figures = together(pressures);
+        let mut weights: Vec<(&str, f64)> =
+            figures.iter().map(|(key, (_, figures))| (key.as_str(), f64::from(figures.used))).collect();
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1));
         for lost in self.top.rank(&weights) {
             if let Some(route) = self.members.remove(&lost) {
                 remove(catalogue, &route);
@@ -68,17 +63,21 @@ impl Routes {
         }
         // Whoever uses none any more has all of them.
         for route in self.members.values() {
-            set(catalogue, route, [0, 0, route.range], f64::INFINITY);
+            let range = route.range;
+            set(
+                catalogue,
+                route,
+                &Figures { available: range, exhaustion: Some(f64::INFINITY), ..Figures::default() },
+            );
         }
         let mut other = [0_u64; 2];
-        for (key, route, pressure) in routes {
+        for (key, (route, figures)) in figures {
             if self.top.has(&key) {
-                let counts = [pressure.used, pressure.reusable, pressure.available];
-                set(catalogue, &route, counts, pressure.exhaustion_seconds.unwrap_or(f64::INFINITY));
+                set(catalogue, &route, &figures);
                 self.members.insert(key, route);
             } else {
-                other[0] += u64::from(pressure.used);
-                other[1] += u64::from(pressure.reusable);
+                other[0] += u64::from(figures.used);
+                other[1] += u64::from(figures.reusable);
             }
         }
         catalogue.ports_used.with_label_values(&[OTHER; 3]).set(as_gauge(other[0]));
@@ -89,12 +88,52 @@ impl Routes {
     }
 }
 
-fn set(catalogue: &Catalogue, route: &Route, [used, reusable, available]: [u32; 3], exhaustion: f64) {
+/// What is exported of a route.
+#[derive(Clone, Copy, Default)]
+struct Figures {
+    used: u32,
+    reusable: u32,
+    available: u32,
+    /// In seconds; infinite if it does not come, `None` if nobody has looked twice.
+    exhaustion: Option<f64>,
+}
+
+/// The routes by their keys. Those of namespaces that people call by one name are told as one, which is as near to its end
+/// as the nearest of them.
+fn together(pressures: &[Pressure]) -> HashMap<String, (Route, Figures)> {
+    let mut together: HashMap<String, (Route, Figures)> = HashMap::new();
+    for pressure in pressures {
+        let route = Route::of(pressure);
+        let exhaustion = pressure.exhaustion_seconds;
+        let figures = Figures {
+            used: pressure.used,
+            reusable: pressure.reusable,
+            available: pressure.available,
+            exhaustion: exhaustion.or(pressure.connects_per_second.map(|_looked_twice| f64::INFINITY)),
+        };
+        together
+            .entry(route.key())
+            .and_modify(|(_, all)| {
+                all.used += figures.used;
+                all.reusable += figures.reusable;
+                all.available = all.available.min(figures.available);
+                all.exhaustion = all.exhaustion.into_iter().chain(figures.exhaustion).reduce(f64::min);
+            })
+            .or_insert((route, figures));
+    }
+    together
+}
+
+fn set(catalogue: &Catalogue, route: &Route, figures: &Figures) {
     let labels = route.labels();
-    catalogue.ports_used.with_label_values(&labels).set(used.into());
-    catalogue.ports_reusable.with_label_values(&labels).set(reusable.into());
-    catalogue.ports_available.with_label_values(&labels).set(available.into());
-    catalogue.ports_exhaustion_seconds.with_label_values(&labels).set(exhaustion);
+    catalogue.ports_used.with_label_values(&labels).set(figures.used.into());
+    catalogue.ports_reusable.with_label_values(&labels).set(figures.reusable.into());
+    catalogue.ports_available.with_label_values(&labels).set(figures.available.into());
+    match figures.exhaustion {
+        Some(seconds) => catalogue.ports_exhaustion_seconds.with_label_values(&labels).set(seconds),
+        // An error says that it was not there.
+        None => drop(catalogue.ports_exhaustion_seconds.remove_label_values(&labels)),
+    }
 }
 
 fn remove(catalogue: &Catalogue, route: &Route) {

@@ -114,7 +114,7 @@ impl Services {
 impl Metrics {
     /// Takes in whose the sockets are that close now.
     pub(super) fn services(&mut self, census: &Census) {
-        self.services.sockets(&self.catalogue, census);
         self.services.renew(&self.catalogue, census.at);
+        self.services.sockets(&self.catalogue, census);
     }
 }

@@ -74,6 +74,14 @@ impl Top {
         self.members.values_mut().for_each(|weight| *weight = 0.0);
         self.candidates.iter_mut().for_each(|(_, weight)| *weight = 0.0);
         for &(name, weight) in names {
+            if let Some(known) = self.members.get_mut(name) {
+                *known = weight;
+            }
+        }
+        // Of the others, the lightest would push the heaviest out.
+        let others = names.iter().filter(|(name, _)| !self.members.contains_key(*name));
+        let others: Vec<_> = others.take(CANDIDATES.get()).copied().collect();
+        for (name, weight) in others {
             self.weigh(name, weight);
         }
         self.let_in()
@@ -173,6 +181,17 @@ mod tests {
         // One that is gone makes room for any other.
         assert_eq!(rank(&mut top, &[("a", 8.0), ("b", 1.0)]), ["c"]);
         assert_eq!(members(&top), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_heaviest_is_let_in_however_many_there_are() {
+        let mut top = Top::new(1);
+        top.rank(&[("a", 10.0)]);
+        let names: Vec<String> = (0..3 * CANDIDATES.get()).map(|number| number.to_string()).collect();
+        let mut ranked = vec![("heavy", 1000.0), ("a", 10.0)];
+        ranked.extend(names.iter().map(|name| (name.as_str(), 1.0)));
+        assert_eq!(top.rank(&ranked), ["a"]);
+        assert_eq!(members(&top), ["heavy"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The table of `watch`.
+//! The tables of `watch`, `list` and `ports`.
 
 use std::net::SocketAddr;
 

@@ -36,9 +36,9 @@ pub(super) fn walk(wanted: &[u32], states: &[TcpState]) -> Result<Snapshot, Snap
         let mut rows = match way {
             Way::Inside(_) => dump::dump(netns, states)?,
             Way::Outside(process) => match proc_net::read(netns, process, states) {
-                Ok(rows) => rows,
-                // The process may have ended meanwhile.
-                Err(_gone) => return Ok(false),
+                Ok(rows) if netns::lives_in(process, netns) => rows,
+                // The process has ended meanwhile, or gone elsewhere.
+                _ => return Ok(false),
             },
         };
         snapshot.read.push((netns, at));
@@ -58,12 +58,13 @@ pub(super) fn ports(wanted: &[u32]) -> Result<(Vec<PortTable>, Option<BlindSpot>
             return Ok(false);
         };
         let at = clock::monotonic_now();
-        if let Some(settings) = PortSettings::read() {
-            let name = names.get(&netns).cloned().or_else(|| inhabitant(path));
-            let name = name.unwrap_or_else(|| UNNAMED.to_owned());
-            let rows = dump::dump(netns, &TcpState::ALL)?;
-            tables.push(PortTable { netns, name, at, settings, rows });
-        }
+        let Some(settings) = PortSettings::read() else {
+            return Ok(false);
+        };
+        let name = names.get(&netns).cloned().or_else(|| inhabitant(path));
+        let name = name.unwrap_or_else(|| UNNAMED.to_owned());
+        let rows = dump::dump(netns, &TcpState::ALL)?;
+        tables.push(PortTable { netns, name, at, settings, rows });
         Ok::<bool, SnapshotError>(true)
     })?;
     Ok((tables, blind_spot))
@@ -129,19 +130,19 @@ fn visit_each<E>(
         found.namespaces.iter().partition(|&(&inode, _)| Some(inode) == own);
     for (&inode, path) in here.into_iter().chain(elsewhere) {
         let entered = if Some(inode) == own { Ok(true) } else { enter(inode, path) };
-        match entered {
-            Ok(true) => _ = visit(inode, Way::Inside(path))?,
-            Ok(false) => {}
+        let is_seen = match entered {
+            Ok(true) => visit(inode, Way::Inside(path))?,
+            Ok(false) => true,
             Err(error) => {
                 tracing::debug!(inode, %error, "a network namespace cannot be entered");
-                let is_seen = match process_of(path) {
+                match process_of(path) {
                     Some(process) => visit(inode, Way::Outside(process))?,
                     None => false,
-                };
-                if !is_seen {
-                    blind_spot.get_or_insert(BlindSpot::Closed(inode));
                 }
             }
+        };
+        if !is_seen {
+            blind_spot.get_or_insert(BlindSpot::Closed(inode));
         }
     }
     Ok(blind_spot)

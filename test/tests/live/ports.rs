@@ -115,8 +115,8 @@ fn ports_run_out_when_it_was_said_they_would() {
     assert_eq!(full["states"]["time_wait"], of_route(TcpState::TimeWait), "{full}");
     assert_eq!((&full["range"], &full["available"]), (&Value::from(RANGE), &Value::from(0)), "{full}");
     assert_eq!((&full["reusable"], &full["exhaustion_seconds"]), (&Value::from(0), &Value::from(0.0)));
-    let exposition = get(daemon.address, "/metrics");
     let series = format!("tcp_close_ports_used{{destination=\"{to}\",");
+    let exposition = get(daemon.address, "/metrics");
     let exported = exposition.lines().find(|line| line.starts_with(&series)).expect("it is exported");
     assert!(exported.ends_with(&format!(" {}", table.len())), "{exported}");
     drop(wire);

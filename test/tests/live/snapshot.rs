@@ -19,6 +19,9 @@ use crate::stuck::{CLOSING, Stuck};
 /// What has passed between two looks, and the ticks of a timer.
 const ABOUT: Duration = Duration::from_secs(1);
 
+/// What /proc counts.
+const HUNDREDTH: Duration = Duration::from_millis(10);
+
 pub(crate) fn substates(netns: &Netns) -> Substates {
     Substates::read(&[netns.inode()]).expect("sock_diag answers").expect("root sees every namespace")
 }
@@ -59,8 +62,9 @@ fn same(row: &Row, socket: &Socket, netns: &Netns) {
     };
     assert_eq!(row.timer.map(|timer| timer.kind), kind, "{row:?} {socket}");
     if let Some(timer) = row.timer.filter(|_| row.is_minisock()) {
-        // The snapshot came first.
-        assert!(timer.left >= socket.expires && timer.left < socket.expires + ABOUT, "{row:?} {socket}");
+        // The snapshot came first; /proc counts hundredths of a second.
+        let (least, most) = (socket.expires.saturating_sub(HUNDREDTH), socket.expires + ABOUT);
+        assert!(timer.left >= least && timer.left < most, "{row:?} {socket}");
     }
     let inode = Some(socket.inode).filter(|&inode| inode != 0);
     let holder = (!row.is_minisock()).then_some((0, inode));

@@ -16,7 +16,8 @@ use tokio::{
 
 use crate::{
     clock,
-    event::{ConnectionId, Pair, TcpState},
+    event::{ConnectionId, Pair, Process, TcpState},
+    lifecycle::Left,
     owner::{Held, Holders},
     pipeline::Request,
     snapshot::{Snapshot, SnapshotError},
@@ -30,9 +31,6 @@ const LOOKS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 
 /// How long nobody looks again, for each unit of time that looking took.
 const REST: u32 = 100;
-
-/// Processes whose number of sockets is remembered.
-const MOST_TOLD: usize = 4096;
 
 /// Who looks.
 pub(super) struct CloseWait {
@@ -70,14 +68,17 @@ impl CloseWait {
                 return;
             };
             rest = Duration::ZERO;
-            if left.is_empty() {
+            let sockets = count(&left);
+            let unheld: Vec<Left> = left.into_iter().filter(|left| left.holder.is_none()).collect();
+            if unheld.is_empty() {
+                told.retain(|holder, _| sockets.contains_key(holder));
                 continue;
             }
             let begun = clock::monotonic_now();
             let netns = self.netns.clone();
-            match spawn_blocking(move || leaks(&netns, &left)).await {
+            match spawn_blocking(move || leaks(&netns, &unheld)).await {
                 Ok(Ok(leaks)) => {
-                    tell(&leaks, self.after, &mut told);
+                    tell(&leaks, sockets, self.after, &mut told);
                     let holders = leaks.into_iter().map(|leak| (leak.id, leak.held.by)).collect();
                     if self.pipeline.send(Request::Held(holders)).await.is_err() {
                         return;
@@ -92,39 +93,57 @@ impl CloseWait {
 }
 
 /// The holders of these sockets, of those that are still in CLOSE-WAIT.
-fn leaks(netns: &[u32], left: &[(ConnectionId, Pair)]) -> Result<Vec<Leak>, SnapshotError> {
+fn leaks(netns: &[u32], left: &[Left]) -> Result<Vec<Leak>, SnapshotError> {
     let snapshot = Snapshot::take(netns, &[TcpState::CloseWait])?;
     let inodes: HashMap<(u32, Pair), u32> =
         snapshot.rows.iter().filter_map(|row| Some(((row.id.netns, row.pair), row.holder?.inode?))).collect();
-    let inode = |&(id, pair): &(ConnectionId, Pair)| inodes.get(&(id.netns, pair)).copied();
+    let inode = |left: &Left| inodes.get(&(left.id.netns, left.pair)).copied();
     let wanted: HashSet<u32> = left.iter().filter_map(inode).collect();
     let holders = Holders::of(&wanted);
-    let leak = |socket: &(ConnectionId, Pair)| {
-        let held = holders.get(inode(socket)?).first().copied()?;
-        Some(Leak { id: socket.0, pair: socket.1, held })
+    let leak = |left: &Left| {
+        let held = holders.get(inode(left)?).first().copied()?;
+        Some(Leak { id: left.id, pair: left.pair, held })
     };
     Ok(left.iter().filter_map(leak).collect())
 }
 
+/// Who has sockets: a number of a process that has ended may be another's.
+type Holder = (u32, String);
+
+fn holder(process: Process) -> Holder {
+    (process.pid, process.comm.to_string())
+}
+
+/// How many of them each holder has, of those that are known.
+fn count(left: &[Left]) -> HashMap<Holder, usize> {
+    let mut sockets = HashMap::new();
+    for process in left.iter().filter_map(|left| left.holder) {
+        *sockets.entry(holder(process)).or_default() += 1;
+    }
+    sockets
+}
+
 /// Says whose sockets they are: of each process once, and again when it has twice as many.
-fn tell(leaks: &[Leak], after: Duration, told: &mut HashMap<u32, (usize, usize)>) {
-    if told.len() > MOST_TOLD {
-        told.clear();
-    }
+fn tell(
+    leaks: &[Leak],
+    mut sockets: HashMap<Holder, usize>,
+    after: Duration,
+    told: &mut HashMap<Holder, usize>,
+) {
     for leak in leaks {
-        told.entry(leak.held.by.pid).or_default().0 += 1;
+        *sockets.entry(holder(leak.held.by)).or_default() += 1;
     }
+    told.retain(|holder, _| sockets.contains_key(holder));
     for leak in leaks {
         let Leak { pair: Pair { local, remote }, held: Held { by, fd }, .. } = leak;
-        let Some((sockets, said)) = told.get_mut(&by.pid) else {
-            continue;
-        };
-        if *sockets >= (*said * 2).max(1) {
-            *said = *sockets;
+        let now = sockets.get(&holder(*by)).copied().unwrap_or_default();
+        let before = told.entry(holder(*by)).or_default();
+        if now >= (*before * 2).max(1) {
+            *before = now;
             tracing::warn!(
                 pid = by.pid,
                 comm = %by.comm,
-                sockets,
+                sockets = now,
                 "a process leaves sockets in CLOSE-WAIT: their peers have closed, and for {after:?} or longer it does not; \
                  such as its descriptor {fd}, {local} to {remote}"
             );

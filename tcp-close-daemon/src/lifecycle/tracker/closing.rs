@@ -33,6 +33,15 @@ pub struct Closing {
     pub observed: bool,
     /// What is known of the full socket so far; `None` of a minisock whose full socket closed unseen.
     pub story: Option<Story>,
+}
+
+/// A socket that was left in CLOSE-WAIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Which connection.
+    pub id: ConnectionId,
+    /// Its socket pair.
+    pub pair: Pair,
     /// Who holds it open, if somebody has looked.
     pub holder: Option<Process>,
 }
@@ -43,24 +52,19 @@ impl Tracker {
         self.roster.entries().map(|(entry, _)| entry).collect()
     }
 
-    /// Full sockets that have been in CLOSE-WAIT for this long, or were there already, and whose holder nobody has looked
-    /// for: at most `most` of them.
-    pub fn left_in_close_wait(
-        &self,
-        now: Monotonic,
-        after: Duration,
-        most: usize,
-    ) -> Vec<(ConnectionId, Pair)> {
-        let left = self.roster.entries().filter_map(|(entry, stand)| match entry {
-            Entry::Socket(id) if stand.state == TcpState::CloseWait => {
-                stand.since.is_none_or(|since| now.since(since) >= after).then_some(id)
-            }
+    /// Full sockets that have been in CLOSE-WAIT for this long, with their holders if somebody has looked: at most `most` of
+    /// them. Of one that was there already, it is not known for how long before.
+    pub fn left_in_close_wait(&self, now: Monotonic, after: Duration, most: usize) -> Vec<Left> {
+        let in_close_wait = self.roster.entries().filter_map(|(entry, stand)| match entry {
+            Entry::Socket(id) if stand.state == TcpState::CloseWait => Some(id),
             _ => None,
         });
-        let unheld = |id: ConnectionId| {
-            self.sockets.peek(&id).filter(|close| close.holder().is_none()).map(|close| (id, close.pair()))
+        let left = |id: ConnectionId| {
+            let close =
+                self.sockets.peek(&id).filter(|close| now.since(close.known_in_state_since()) >= after)?;
+            Some(Left { id, pair: close.pair(), holder: close.holder() })
         };
-        left.filter_map(unheld).take(most).collect()
+        in_close_wait.filter_map(left).take(most).collect()
     }
 
     /// A process was found to hold this socket open.
@@ -82,7 +86,6 @@ impl Tracker {
                 ends: None,
                 observed: close.is_observed(),
                 story: Some(close.story()),
-                holder: close.holder(),
             }),
             Entry::Minisock(address) => self.minisocks.peek(&address).map(|minisock| {
                 // The full socket may have gone a moment ago, and not be settled yet.
@@ -98,7 +101,6 @@ impl Tracker {
                     ends: minisock.ends(now),
                     observed: minisock.is_observed(),
                     story: minisock.story().copied().or_else(closing),
-                    holder: None,
                 }
             }),
         }

@@ -6,7 +6,7 @@
 use hashbrown::{HashMap, HashSet};
 
 use crate::{
-    event::{ConnectionId, Event, EventKind, Listed, Pair, TcpState},
+    event::{ConnectionId, Event, EventKind, Listed, Monotonic, Pair, TcpState},
     lifecycle::{
         close::Close,
         minisock::Minisock,
@@ -146,7 +146,8 @@ impl Tracker {
     }
 
     /// The kernel had this socket in its table.
-    pub(super) fn listed(&mut self, id: ConnectionId, row: &Listed) {
+    pub(super) fn listed(&mut self, event: &Event, row: &Listed) {
+        let Event { at, id, .. } = *event;
         let place = (id.netns, row.pair);
         let Some(listing) = &mut self.listings.current else {
             return;
@@ -159,7 +160,12 @@ impl Tracker {
             // An event has spoken of it, of another life in another place.
             return;
         }
+        let is_another = known
+            .and_then(|known| self.cookie(known))
+            .zip(id.cookie())
+            .is_some_and(|(ours, its)| ours != its);
         match (known, row.nominal_end) {
+            (known, _) if is_another => self.replace(known, at, id, row),
             (Some(Entry::Minisock(address)), Some(nominal_end)) => {
                 let usual = self.wait;
                 if let Some(minisock) = self.minisocks.get_mut(&address)
@@ -174,7 +180,7 @@ impl Tracker {
                 if let Some(close) = self.sockets.get_mut(&id)
                     && let Some(before) = close.closing_state().filter(|&state| state != row.state)
                 {
-                    close.is_in(row.state);
+                    close.is_in(at, row.state);
                     self.roster.socket(id, Some(close));
                     self.count_state(Some(before), Some(row.state));
                     self.listings.corrections.changed += 1;
@@ -183,25 +189,35 @@ impl Tracker {
             // Its entry into CLOSE was lost, and the beginning of the minisock that replaces it.
             (Some(Entry::Socket(socket)), Some(_)) => {
                 let close = self.take_socket(socket);
-                self.add(id, row);
+                self.add(at, id, row);
                 self.listings.corrections.changed += 1;
                 if let (Some(mut close), Some(Entry::Minisock(number))) = (close, self.found_at(place)) {
                     close.mark_gap();
                     self.hand_over(number, &close.story());
                 }
             }
-            (known, _) => {
-                // Another life of the socket pair.
-                if let Some(key) = known {
-                    self.remove(key);
-                }
-                self.add(id, row);
-                self.listings.corrections.added += 1;
-            }
+            (known, _) => self.replace(known, at, id, row),
         }
     }
 
-    fn add(&mut self, id: ConnectionId, row: &Listed) {
+    /// The socket pair has another life than the one that was followed, if any was.
+    fn replace(&mut self, known: Option<Entry>, at: Monotonic, id: ConnectionId, row: &Listed) {
+        if let Some(known) = known {
+            self.remove(known);
+        }
+        self.add(at, id, row);
+        self.listings.corrections.added += 1;
+    }
+
+    /// The cookie of what is followed, if it has one.
+    fn cookie(&self, entry: Entry) -> Option<u64> {
+        match entry {
+            Entry::Socket(id) => id.cookie(),
+            Entry::Minisock(address) => self.minisocks.peek(&address)?.id().cookie(),
+        }
+    }
+
+    fn add(&mut self, at: Monotonic, id: ConnectionId, row: &Listed) {
         let place = (id.netns, row.pair);
         let key = if let Some(nominal_end) = row.nominal_end {
             self.listings.last_number += 1;
@@ -211,7 +227,7 @@ impl Tracker {
         } else {
             self.take_socket(id);
             let close =
-                Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default()).made_in(row.cgroup);
+                Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default()).noticed(at, row.cgroup);
             self.roster.socket(id, Some(&close));
             self.count_state(None, Some(row.state));
             self.sockets.put(id, close);
