@@ -62,8 +62,8 @@ fn unused_route() -> Pressure {
         reusable: 0,
         available: 28_232,
         range: 28_232,
-        connects_per_second: None,
-        releases_per_second: None,
+        connects_per_second: Some(0.0),
+        releases_per_second: Some(0.0),
         exhaustion_seconds: None,
     }
 }

@@ -79,6 +79,8 @@ fn thousands_that_were_there_before_are_known() {
     const TIME_WAITS: u32 = 5_000;
     let mut stuck = Stuck::new();
     stuck.netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
+    // On a slow machine some would be a second old before all are made, and be taken for the next.
+    stuck.netns.sysctl("net/ipv4/tcp_tw_reuse", "0");
     for _ in 0..50 {
         stuck.in_close_wait(Family::V4);
         stuck.in_fin_wait2_as_full_socket(Family::V4);
