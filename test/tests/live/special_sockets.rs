@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 use tcp_close::{
     event::TcpState,
     lifecycle::observation::{Manner, Role, Then},
-    owner::Holders,
+    owner::{Held, Holders},
     snapshot::Snapshot,
 };
 use tcp_close_test::{
@@ -61,8 +61,9 @@ fn a_subflow_is_held_by_whoever_holds_its_connection() {
     assert_eq!(snapshot.rows.len(), 2, "{snapshot:?}");
     for row in &snapshot.rows {
         let inode = row.holder.and_then(|holder| holder.inode).expect("it is open");
-        let by: Vec<u32> = holders.get(inode).iter().map(|held| held.by.pid).collect();
-        assert_eq!(by, [std::process::id()], "{row:?}");
+        // A child that another test was about to start has it too, for a moment.
+        let is_here = |held: &Held| held.by.pid == std::process::id();
+        assert!(holders.get(inode).iter().any(is_here), "{row:?} {holders:?}");
     }
     drop(connection);
 }
