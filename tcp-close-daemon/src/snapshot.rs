@@ -77,8 +77,8 @@ impl Snapshot {
     /// It blocks for as long as the kernel takes to walk its table: a few milliseconds for the 262 144 buckets of a small
     /// host, and some 50 ms for each hundred thousand sockets. A namespace that is gone is no error: it has no sockets.
     ///
-    /// Not found are namespaces that neither a process lives in nor /run/netns names: those of single threads, unless
-    /// asked for by number, and those that nothing but open descriptors keeps.
+    /// Not found are namespaces that neither a process lives in nor a file keeps: those of single threads, unless asked for
+    /// by number, and those that nothing but open descriptors keeps.
     pub fn take(wanted: &[u32], states: &[TcpState]) -> Result<Self, SnapshotError> {
         on_a_thread(|| walk::walk(wanted, states))
     }

@@ -8,8 +8,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use procfs::process::Process;
+
 /// Where `ip netns` keeps its names.
 const NAMED: &str = "/run/netns";
+
+/// The end of that: it may be reached by another way, too.
+const NAMED_IN: &str = "run/netns";
 
 /// What the namespace is called that the host began with.
 const HOST: &str = "host";
@@ -76,7 +81,7 @@ pub struct Found {
     pub hidden: bool,
 }
 
-/// Looks for namespaces: this thread's own, those of every process, those with a name.
+/// Looks for namespaces: this thread's own, those of every process, those that a file keeps.
 ///
 /// With inode numbers, looks for these alone, and, if it has to, among the namespaces of all threads.
 pub fn find(wanted: &[u32]) -> Found {
@@ -85,10 +90,8 @@ pub fn find(wanted: &[u32]) -> Found {
     for process in entries("/proc").filter(|path| is_number(path)) {
         search.look_at(process);
     }
-    for named in entries(NAMED).filter(|path| is_namespace(path)) {
-        if let Some(inode) = number_of(&named).ok().flatten() {
-            search.keep(inode, named);
-        }
+    for (inode, path) in bound() {
+        search.keep(inode, path);
     }
     if search.is_missing_some() {
         for thread in
@@ -100,14 +103,24 @@ pub fn find(wanted: &[u32]) -> Found {
     search.end()
 }
 
+/// Namespaces that are kept by a file of their own, which is how `ip netns` and container runtimes keep them, and those
+/// files.
+fn bound() -> impl Iterator<Item = (u32, PathBuf)> {
+    let mounts = Process::myself().and_then(|own| own.mountinfo()).map(|mounts| mounts.0).unwrap_or_default();
+    mounts.into_iter().filter(|mount| mount.fs_type == "nsfs").filter_map(|mount| {
+        let inode = mount.root.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
+        Some((inode, mount.mount_point))
+    })
+}
+
 /// What people call the namespaces that have a name: that of ip-netns(8), or `host` for the one this host began with.
 pub fn names() -> HashMap<u32, String> {
-    let mut names: HashMap<u32, String> = entries(NAMED)
-        .filter(|path| is_namespace(path))
-        .filter_map(|path| {
-            Some((number_of(&path).ok().flatten()?, path.file_name()?.to_string_lossy().into_owned()))
-        })
-        .collect();
+    let name = |path: &Path| {
+        let named = path.parent().is_some_and(|folder| folder.ends_with(NAMED_IN));
+        Some(path.file_name()?.to_string_lossy().into_owned()).filter(|_| named)
+    };
+    let mut names: HashMap<u32, String> =
+        bound().filter_map(|(inode, path)| Some((inode, name(&path)?))).collect();
     names.extend(host().map(|host| (host, HOST.to_owned())));
     names
 }

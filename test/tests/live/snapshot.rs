@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use caps::{CapSet, Capability};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tcp_close::{
     event,
     snapshot::{Row, Snapshot, Substates, TimerKind},
@@ -12,6 +13,7 @@ use tcp_close_test::{
     clock::{Deadline, PATIENCE},
     netns::Netns,
     oracle::{self, Socket, Timer},
+    stream,
 };
 
 use crate::stuck::{CLOSING, Stuck};
@@ -127,4 +129,28 @@ fn a_namespace_that_is_gone_has_no_sockets() {
 fn the_whole_host_is_read() {
     let snapshot = Snapshot::take(&[], &[event::TcpState::Listen]).expect("sock_diag answers");
     assert_eq!(snapshot.blind_spot, None, "root sees every namespace");
+}
+
+/// Container runtimes keep a namespace by a file, wherever they like, and nobody may live in it.
+#[test]
+fn a_namespace_that_only_a_file_keeps_is_found() {
+    let netns = Netns::new();
+    let (client, server) = stream::pair(&netns, &netns, Family::V4.loopback());
+    drop((client, server));
+    let inode = netns.inode();
+    let file = std::env::temp_dir().join(format!("tcp-close-test-{inode}.netns"));
+    std::fs::write(&file, "").expect("a file");
+    let kept = file.clone();
+    netns
+        .run(move || {
+            mount(Some("/proc/thread-self/ns/net"), &kept, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        })
+        .expect("bind it there");
+    netns.destroy();
+    let states = [event::TcpState::TimeWait];
+    let whole_host = Snapshot::take(&[], &states).expect("sock_diag answers");
+    umount2(&file, MntFlags::MNT_DETACH).expect("let go of it");
+    std::fs::remove_file(&file).expect("remove the file");
+    let found = whole_host.rows.iter().filter(|row| row.id.netns == inode).count();
+    assert_eq!(found, 1, "its TIME-WAIT: {:?}", whole_host.read);
 }
