@@ -82,10 +82,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// What the tracker knew then.
-    pub fn new(closing: impl IntoIterator<Item = Closing>, at: Monotonic) -> Self {
-        let by_place = closing.into_iter().map(|closing| ((closing.id.netns, closing.pair), closing));
-        Self { by_place: by_place.collect(), at }
+    /// What the tracker knew then, as far as it has been told.
+    pub fn at(at: Monotonic) -> Self {
+        Self { at, ..Self::default() }
+    }
+
+    /// Adds what the tracker knew of some.
+    pub fn add(&mut self, closing: impl IntoIterator<Item = Closing>) {
+        self.by_place.extend(closing.into_iter().map(|closing| ((closing.id.netns, closing.pair), closing)));
     }
 
     /// What is known of a socket of the table, unless it is of another life of the socket pair.

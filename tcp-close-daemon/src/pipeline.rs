@@ -42,8 +42,8 @@ const LISTED_PER_TURN: usize = 1 << 14;
 pub enum Request {
     /// Figures of this moment. Who asks waits for word that they are there.
     Figures(oneshot::Sender<()>),
-    /// Everything that closes now.
-    Entries(oneshot::Sender<Vec<Entry>>),
+    /// Everything that closes now in these namespaces, or in all.
+    Entries(Vec<u32>, oneshot::Sender<Vec<Entry>>),
     /// What is known of these, of those that still close.
     Closing(Vec<Entry>, oneshot::Sender<Vec<Closing>>),
     /// Sockets that have been in CLOSE-WAIT for this long; at most so many.
@@ -223,8 +223,8 @@ impl Pipeline {
         // Whoever asked may have gone away meanwhile.
         match request {
             Request::Figures(done) => return Some(done),
-            Request::Entries(entries) => {
-                let _gone = entries.send(self.tracker.entries());
+            Request::Entries(netns, answer) => {
+                let _gone = answer.send(self.tracker.entries(&netns));
             }
             Request::Closing(entries, answer) => {
                 let closing = entries.into_iter().filter_map(|entry| self.tracker.closing(entry, now));

@@ -33,7 +33,6 @@ use crate::{
     clock,
     closing::{self, ClosingSocket, Known},
     event::TcpState,
-    lifecycle::Closing,
     owner::{Holders, Homes},
     pipeline::Request,
     ports::{Ports, Pressure},
@@ -294,16 +293,15 @@ impl Daemon {
     /// What the tracker knows, piece by piece; `None` if the pipeline has ended.
     async fn known(&self, netns: &[u32]) -> Option<Known> {
         let (answer, entries) = oneshot::channel();
-        self.pipeline.send(Request::Entries(answer)).await.ok()?;
+        self.pipeline.send(Request::Entries(netns.to_vec(), answer)).await.ok()?;
         let entries = entries.await.ok()?;
-        let mut closing: Vec<Closing> = Vec::with_capacity(entries.len());
+        let mut known = Known::at(clock::monotonic_now());
         for some in entries.chunks(LOOKED_UP_AT_ONCE) {
-            let (answer, known) = oneshot::channel();
+            let (answer, closing) = oneshot::channel();
             self.pipeline.send(Request::Closing(some.to_vec(), answer)).await.ok()?;
-            closing.extend(known.await.ok()?);
+            known.add(closing.await.ok()?);
         }
-        let wanted = |closing: &Closing| netns.is_empty() || netns.contains(&closing.id.netns);
-        Some(Known::new(closing.into_iter().filter(wanted), clock::monotonic_now()))
+        Some(known)
     }
 }
 

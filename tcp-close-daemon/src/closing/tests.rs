@@ -46,7 +46,8 @@ fn known(cookie: u64, port: u16, state: TcpState, since: u64) -> Closing {
 fn joined(rows: &[Row], read: &[u32], closing: &[Closing]) -> Vec<ClosingSocket> {
     let read = read.iter().map(|&netns| (netns, seconds(100))).collect();
     let snapshot = Snapshot { at: seconds(100), rows: rows.to_vec(), read, blind_spot: None };
-    let known = Known::new(closing.iter().copied(), seconds(100));
+    let mut known = Known::at(seconds(100));
+    known.add(closing.iter().copied());
     join(&snapshot, known, &TcpState::CLOSING, &Holders::default(), |_| None)
 }
 

@@ -90,10 +90,10 @@ impl Roster {
     }
 
     /// Everything by what leads to it, in no order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Entry, Stand)> {
-        let sockets = self.sockets.iter().map(|(&id, &stand)| (Entry::Socket(id), stand));
+    pub(super) fn entries(&self) -> impl Iterator<Item = (Entry, ConnectionId, Stand)> {
+        let sockets = self.sockets.iter().map(|(&id, &stand)| (Entry::Socket(id), id, stand));
         let minisocks = self.minisocks.iter();
-        sockets.chain(minisocks.map(|(&address, &(_, stand))| (Entry::Minisock(address), stand)))
+        sockets.chain(minisocks.map(|(&address, &(id, stand))| (Entry::Minisock(address), id, stand)))
     }
 
     /// Events were lost: the flip of any minisock may be among them.

@@ -2,9 +2,12 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+use lru::LruCache;
 
 use super::{
     Metrics, as_gauge,
@@ -25,38 +28,50 @@ use crate::{
 /// How often it is asked who matters most.
 const RENEWAL: Duration = Duration::from_secs(60);
 
+/// Room for the names of owners; those that close nothing for longest make room.
+const NAMES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
 /// Whoever nobody knows.
 const UNKNOWN: &str = "unknown";
 
 /// The metrics with a service.
 pub(super) struct Services {
     homes: Arc<Mutex<Homes>>,
+    /// Names of owners, of those whose home is known or that have none.
+    names: LruCache<OwnerKey, Arc<str>>,
     top: Top,
     renewed: Monotonic,
 }
 
 impl Services {
     pub(super) fn new(homes: Arc<Mutex<Homes>>, limit: usize) -> Self {
-        Self { homes, top: Top::new(limit), renewed: Monotonic::default() }
+        Self { homes, names: LruCache::new(NAMES), top: Top::new(limit), renewed: Monotonic::default() }
     }
 
     /// A name for whoever has a socket: its container or unit, else its process.
-    fn name(&self, owner: &OwnerKey) -> String {
+    fn name(&mut self, owner: &OwnerKey) -> Arc<str> {
+        if let Some(name) = self.names.get(owner) {
+            return Arc::clone(name);
+        }
         let home = owner.cgroup.and_then(|cgroup| {
             self.homes.lock().unwrap_or_else(PoisonError::into_inner).get(cgroup, clock::monotonic_now)
         });
-        let name = home.as_ref().and_then(|home| home.service());
-        match (name, owner.comm) {
-            (Some(name), _) => name.to_owned(),
-            (None, Some(comm)) => comm.to_string(),
-            (None, None) => UNKNOWN.to_owned(),
+        let name: Arc<str> = match (home.as_ref().and_then(|home| home.service()), owner.comm) {
+            (Some(name), _) => name.into(),
+            (None, Some(comm)) => comm.to_string().into(),
+            (None, None) => UNKNOWN.into(),
+        };
+        // One that is not found may be found later: nobody looks at once for each.
+        if home.is_some() || owner.cgroup.is_none() {
+            self.names.put(*owner, Arc::clone(&name));
         }
+        name
     }
 
     /// A connection closed.
     pub(super) fn closed(&mut self, catalogue: &Catalogue, closed: &Closed) {
         let name = self.name(&closed.story.owner());
-        let service = if self.top.weigh(&name, 1.0) { &name } else { OTHER };
+        let service: &str = if self.top.weigh(&name, 1.0) { &name } else { OTHER };
         catalogue
             .service_endpoints_closed_total
             .with_label_values(&[service, closed.story.role.label()])
@@ -68,13 +83,13 @@ impl Services {
         let mut by_service: HashMap<String, [u64; SERVICE_STATES.len()]> =
             self.top.members().chain([OTHER]).map(|member| (member.to_owned(), Default::default())).collect();
         for (owner, states) in &census.by_owner {
-            let name = owner.map_or_else(|| OTHER.to_owned(), |owner| self.name(&owner));
+            let name = owner.map_or_else(|| OTHER.into(), |owner| self.name(&owner));
             let of_states =
                 SERVICE_STATES.map(|state| states.get(state as usize).copied().unwrap_or_default());
             #[expect(clippy::cast_precision_loss, reason = "far below 2^52 sockets")]
             let weight = of_states.iter().sum::<u64>() as f64;
-            let service = if self.top.weigh(&name, weight) { name } else { OTHER.to_owned() };
-            for (sum, count) in by_service.entry(service).or_default().iter_mut().zip(of_states) {
+            let service: &str = if self.top.weigh(&name, weight) { &name } else { OTHER };
+            for (sum, count) in by_service.entry(service.to_owned()).or_default().iter_mut().zip(of_states) {
                 *sum += count;
             }
         }

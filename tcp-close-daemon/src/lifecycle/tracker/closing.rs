@@ -47,15 +47,16 @@ pub struct Left {
 }
 
 impl Tracker {
-    /// Everything that closes now. What ends meanwhile leads nowhere any more.
-    pub fn entries(&self) -> Vec<Entry> {
-        self.roster.entries().map(|(entry, _)| entry).collect()
+    /// Everything that closes now in these namespaces, or in all. What ends meanwhile leads nowhere any more.
+    pub fn entries(&self, netns: &[u32]) -> Vec<Entry> {
+        let is_wanted = |id: ConnectionId| netns.is_empty() || netns.contains(&id.netns);
+        self.roster.entries().filter(|&(_, id, _)| is_wanted(id)).map(|(entry, ..)| entry).collect()
     }
 
     /// Full sockets that have been in CLOSE-WAIT for this long, with their holders if somebody has looked: at most `most` of
     /// them. Of one that was there already, it is not known for how long before.
     pub fn left_in_close_wait(&self, now: Monotonic, after: Duration, most: usize) -> Vec<Left> {
-        let in_close_wait = self.roster.entries().filter_map(|(entry, stand)| match entry {
+        let in_close_wait = self.roster.entries().filter_map(|(entry, _, stand)| match entry {
             Entry::Socket(id) if stand.state == TcpState::CloseWait => Some(id),
             _ => None,
         });
