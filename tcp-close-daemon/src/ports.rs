@@ -1,7 +1,7 @@
 //! Which ephemeral ports are taken, towards whom, and when there will be none left.
 //!
 //! What runs out is not ports but socket pairs: a port may be used again towards another destination. So they are counted
-//! for each [`Route`], a source address and a destination with its port.
+//! for each route, a source address and a destination with its port.
 //!
 //! In: the kernel's table of a moment, and the one before. Out: a [`Pressure`] for each route. It reads no clock and
 //! no file; `looks` does, which decides when to look.
