@@ -114,8 +114,10 @@ fn the_final_acknowledgement_is_lost_so_often() {
             (observer.witness(), observer.if_segments_are_seen(losses)),
             "{ended:#?}"
         );
-        // Each of them restarts the wait.
-        observer.restarts_are(&time_wait, losses, 1);
+        // Each of them restarts the wait. Of one that began in FIN-WAIT-2, the timer wheel may hide the flip and every restart,
+        // and the end shows the last start alone, which is taken for the flip.
+        let shown = u32::from(ended.began_in != Some(TcpState::FinWait2));
+        observer.restarts_are(&time_wait, losses, shown);
         let least = Duration::from_secs(30) + schedule[schedule.len() - 1];
         assert_eq!(
             time_wait.needed.map(|needed| needed + Duration::from_millis(50) >= least),
