@@ -4,8 +4,8 @@
 //! no kernel, no metrics: what is not in an event is not known here, and what is not known is `None`.
 //!
 //! Reading order: [`observation`] says what comes out, `close` follows a full socket, `minisock` follows what
-//! replaces it, `listeners` knows who accepts, `tracker` joins the two, `sequence` puts events of several CPUs into order before all that, `roster`
-//! and `census` tell what is closing now.
+//! replaces it, `listeners` knows who accepts, `tracker` joins the two, `sequence` puts events of several CPUs into order
+//! before all that; `roster`, `owners` and `census` tell what is closing now, and whose it is.
 
 pub mod census;
 mod close;
