@@ -162,21 +162,23 @@ fn kernels() -> String {
 impl Options {
     /// The machines that are asked for.
     fn variants(&self) -> Vec<Variant> {
-        let mut variants = Vec::new();
+        let (mut usual, mut degraded) = (Vec::new(), Vec::new());
         for arch in [Arch::X86_64, Arch::Aarch64] {
             for kernel in arch.kernels() {
                 if !self.wants(arch, kernel) {
                     continue;
                 }
                 if !self.degraded {
-                    variants.extend(self.usual(arch, kernel));
+                    usual.extend(self.usual(arch, kernel));
                 }
                 let is_named = !self.kernel.is_empty();
                 if self.with_degraded() && (is_named || degraded::is_degraded_too(arch, kernel)) {
-                    variants.extend(self.degraded(arch, kernel));
+                    degraded.extend(self.degraded(arch, kernel));
                 }
             }
         }
+        // The short ones come last, so that at the end no processor is long without work.
+        let variants = [usual, degraded].concat();
         let count = variants.len() * self.repeat;
         variants.into_iter().cycle().take(count).collect()
     }
@@ -213,6 +215,8 @@ impl Options {
             // Where the kernel does not offer a kind of hook, tcp-close says so and gives up.
             tests: if self.without_tests() || !Offer::of(arch, kernel, &self.conditions).starts(family) {
                 Tests::None
+            } else if self.filters.is_empty() {
+                Tests::of(arch, kernel, family)
             } else {
                 Tests::Matching(self.filters.clone())
             },
@@ -222,23 +226,18 @@ impl Options {
 
     /// The machines of a kernel in each way that it is degraded.
     fn degraded(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
-        let of = |degraded: Degraded| {
-            let filters: Vec<String> = if self.filters.is_empty() {
-                degraded.tests.iter().map(|&name| name.to_owned()).collect()
+        let of = |degraded: Degraded| Variant {
+            kernel: kernel.to_owned(),
+            arch,
+            family: if self.probe == Family::All { Family::Auto } else { self.probe },
+            conditions: degraded.conditions,
+            tests: if self.without_tests() || degraded.tests.is_empty() {
+                Tests::None
+            } else if self.filters.is_empty() {
+                Tests::matching(degraded.tests)
             } else {
-                self.filters.clone()
-            };
-            Variant {
-                kernel: kernel.to_owned(),
-                arch,
-                family: if self.probe == Family::All { Family::Auto } else { self.probe },
-                conditions: degraded.conditions,
-                tests: if self.without_tests() || degraded.tests.is_empty() {
-                    Tests::None
-                } else {
-                    Tests::Matching(filters)
-                },
-            }
+                Tests::Matching(self.filters.clone())
+            },
         };
         degraded::all().into_iter().map(of).collect()
     }
@@ -410,23 +409,23 @@ fn job(variant: &Variant, broken: bool) -> String {
     let families: Vec<&str> = variant.checked().iter().map(|family| family.name()).collect();
     lines.push(format!("families='{}'", families.join(" ")));
     lines.push(". /check".to_owned());
-    match tests {
-        Tests::None => lines.push("echo VM-NO-TESTS".to_owned()),
-        Tests::Matching(filters) => {
-            lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
-            lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
-            if broken {
-                lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
-            }
-            // libtest tells times only to those who may use what is unstable.
-            lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
-            let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
-            let left_out: Vec<String> =
-                variant.left_out().iter().map(|name| format!("--skip {}", quoted(name))).collect();
-            let filters: Vec<String> = filters.iter().map(|filter| quoted(filter)).collect();
-            lines.push(format!("exec /bin/live {report} {} -- {}", left_out.join(" "), filters.join(" ")));
+    let picked: Vec<String> = match tests {
+        Tests::None => {
+            lines.push("echo VM-NO-TESTS".to_owned());
+            return lines.join("\n");
         }
+        Tests::AllBut(left_out) => left_out.iter().map(|name| format!("--skip {}", quoted(name))).collect(),
+        Tests::Matching(names) => names.iter().map(|name| quoted(name)).collect(),
+    };
+    lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
+    lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
+    if broken {
+        lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
     }
+    // libtest tells times only to those who may use what is unstable.
+    lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
+    let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
+    lines.push(format!("exec /bin/live {report} {}", picked.join(" ")));
     lines.join("\n")
 }
 

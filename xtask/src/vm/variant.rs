@@ -69,8 +69,10 @@ pub(super) struct Variant {
 /// Which live tests run on a machine, beside `tcp-close check`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Tests {
-    /// Those whose name contains one of these; without any, all that the kind of hook makes a difference to.
+    /// Those whose name contains one of these.
     Matching(Vec<String>),
+    /// All but those whose name contains one of these.
+    AllBut(&'static [&'static str]),
     /// None.
     None,
 }
@@ -87,22 +89,28 @@ const WHATEVER_THE_HOOK: &[&str] = &[
     "special_sockets::",
 ];
 
-impl Variant {
-    /// Tests that are left out, by a part of their names.
-    pub(super) fn left_out(&self) -> &'static [&'static str] {
-        match &self.tests {
-            Tests::Matching(filters) if filters.is_empty() && self.family != Family::Auto => {
-                WHATEVER_THE_HOOK
-            }
-            _ => &[],
+impl Tests {
+    /// Those of the matrix, for hooks of this kind on this kernel.
+    pub(super) fn of(arch: Arch, kernel: &str, family: Family) -> Self {
+        match (family, arch, kernel) {
+            // Each of its hooks is that of a family that runs all the others.
+            (Family::Auto, Arch::X86_64, "7.2") => Self::matching(WHATEVER_THE_HOOK),
+            (Family::Auto, ..) => Self::AllBut(&[]),
+            _ => Self::AllBut(WHATEVER_THE_HOOK),
         }
     }
 
+    pub(super) fn matching<S: ToString>(names: &[S]) -> Self {
+        Self::Matching(names.iter().map(ToString::to_string).collect())
+    }
+}
+
+impl Variant {
     /// The kinds of hooks that `check` is asked about here.
     pub(super) fn checked(&self) -> &[Family] {
         match (self.conditions == Conditions::default(), &self.tests) {
             (true, Tests::None) => &Family::EVERY,
-            (true, Tests::Matching(_)) => std::slice::from_ref(&self.family),
+            (true, Tests::Matching(_) | Tests::AllBut(_)) => std::slice::from_ref(&self.family),
             // Trampolines are what `auto` takes.
             (false, _) => Family::DEGRADED,
         }
@@ -140,11 +148,14 @@ mod tests {
         assert_eq!(plain.to_string(), "6.12 x86_64 tracepoint");
         assert_eq!(restricted.to_string(), "6.12 x86_64 tracepoint lockdown=integrity");
         assert_eq!(plain.file_stem(), "6.12-x86-64-tracepoint");
-        let all = Variant { tests: Tests::Matching(Vec::new()), ..plain.clone() };
-        assert_eq!(all.left_out(), WHATEVER_THE_HOOK);
-        let some = Variant { tests: Tests::Matching(vec!["list::".to_owned()]), ..plain.clone() };
-        assert_eq!((some.left_out().len(), plain.left_out().len()), (0, 0));
-        assert_eq!(Variant { family: Family::Auto, ..all }.left_out().len(), 0);
         assert_eq!(Family::named("kprobe"), Some(Family::Kprobe));
+    }
+
+    #[test]
+    fn what_rests_on_no_hook_is_run_by_auto() {
+        let tests = |arch, kernel, family| Tests::of(arch, kernel, family);
+        assert_eq!(tests(Arch::X86_64, "5.10", Family::Auto), Tests::AllBut(&[]));
+        assert_eq!(tests(Arch::X86_64, "7.2", Family::Auto), Tests::matching(WHATEVER_THE_HOOK));
+        assert_eq!(tests(Arch::X86_64, "7.2", Family::Kprobe), Tests::AllBut(WHATEVER_THE_HOOK));
     }
 }
