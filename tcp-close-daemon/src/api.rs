@@ -4,16 +4,22 @@
 //! `curl --unix-socket /run/tcp-close/tcp-close.sock http://localhost/v1/closing`. The path begins with the version of what
 //! is said; a daemon that speaks another one says so.
 //!
-//! In: questions. Out: what the kernel's table and the pipeline say at that moment. A question can make the pipeline wait
-//! for no longer than it takes to look up some thousand sockets; nobody who reads slowly holds it up.
+//! In: questions. Out: what the kernel's table and the pipeline say at that moment, or what happens from then on. A question
+//! can make the pipeline wait for no longer than it takes to look up some thousand sockets; nobody who reads slowly holds
+//! it up.
 
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 mod client;
+mod question;
 mod server;
 mod socket;
+mod stream;
 
-pub use client::{AskError, Client};
+pub use client::{AskError, Client, Lines};
+pub use question::Question;
 pub use server::{Daemon, serve};
 pub use socket::{BindError, Socket};
 
@@ -23,6 +29,12 @@ pub const DEFAULT_SOCKET: &str = "/run/tcp-close/tcp-close.sock";
 /// What is said of every socket that is closing now.
 const CLOSING: &str = "/v1/closing";
 
+/// What has ended, as far as it is remembered, and what ends from now on.
+const ENDS: &str = "/v1/ends";
+
+/// Changes of state from now on.
+const TRANSITIONS: &str = "/v1/transitions";
+
 /// How far ephemeral ports are used up.
 const PORTS: &str = "/v1/ports";
 
@@ -31,6 +43,21 @@ const VERSION: &str = "/v1/";
 
 /// Why an answer may not be all there is.
 const BLIND_SPOT: &str = "tcp-close-blind-spot";
+
+/// Stands among lines for those that were forgotten before they could be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename = "missed")]
+pub struct Missed {
+    /// How many ends, or changes of state, that is at most.
+    pub lines: u64,
+}
+
+impl Missed {
+    /// From a line, if that is what it says.
+    pub fn read(line: &[u8]) -> Option<Self> {
+        line.starts_with(br#"{"event":"missed""#).then(|| serde_json::from_slice(line).ok())?
+    }
+}
 
 /// Where the daemon's socket is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

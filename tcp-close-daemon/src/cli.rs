@@ -8,21 +8,42 @@ use clap::{
 };
 use jiff::SignedDuration;
 
-use crate::event::TcpState;
+use crate::{
+    event::TcpState,
+    filter,
+    lifecycle::observation::{EndCause, Role},
+};
 
 const EXAMPLES: &str = "\
 Examples:
   tcp-close watch                  A line per close, as it ends
   tcp-close list                   What is closing now
+  tcp-close show                   The last close as a ladder
   tcp-close ports                  Whether ephemeral ports run out
   tcp-close daemon                 Metrics at http://127.0.0.1:10060/metrics
   tcp-close check                  What this kernel allows, hook by hook
   tcp-close watch --help           More examples
 ";
 
+const FILTER: &str = "\
+FILTER is the language of ss:
+  sport, dport   :443, :https, 443             src, dst   192.0.2.0/24, [2001:db8::1]:443
+  state          time-wait, FIN_WAIT2          family     ipv4, ipv6
+  comm, unit, container, pod, or any of them: owner
+  pid, uid, netns, cookie (sk:2b, as ss -e shows it)
+  role           active, passive, simultaneous, none
+  manner         graceful, reset-sent, reset-received, timed-out, killed, unknown
+  cause          expired, reused, recycled, assassinated, purged, killed, ...
+  dwell          60s, 1m30s: the longest time in one closing state; of what goes on, its age
+with = != < > <= >=, and, or, not, ( ). Of what is not known nothing holds.
+";
+
 const WATCH_EXAMPLES: &str = "\
 Examples:
   tcp-close watch                              Every close on this host
+  tcp-close watch 'dport = :443 and dst 192.0.2.0/24 and not comm = curl'
+  tcp-close watch 'cause = reused or dwell > 62s'
+  tcp-close watch --since 10m                  Those of the last ten minutes first
   tcp-close watch -D 443,5432                  Only connections to these ports
   tcp-close watch --comm nginx -6 -w           Only nginx over IPv6, in full
   tcp-close watch --count 100 -o json | jq .   The next hundred, for a program
@@ -41,8 +62,24 @@ const LIST_EXAMPLES: &str = "\
 Examples:
   tcp-close list                               Every socket that is closing
   tcp-close list --state close-wait            Those that their process does not close
+  tcp-close list 'state close-wait and dwell > 1h' --sort age
+  tcp-close list --by owner                    How many each process has, in which states
+  tcp-close list --ended --since 10m owner = nginx.service
   tcp-close list --state time-wait -D 443 -o json | jq .left_seconds
                                                How long each TIME-WAIT has yet to go
+";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  tcp-close show                               The last close of all
+  tcp-close show 192.0.2.1:51234 198.51.100.2:443
+                                               The last of this socket pair
+  tcp-close show sk:2b                         That of the socket that ss -e calls so
+  tcp-close show 'owner = nginx.service and cause = reused'
+                                               The last of which this is so; see list --help
+  tcp-close show --follow dport = :443         The next
+
+What the peer's end is said to be in is what its segments imply.
 ";
 
 const PORTS_EXAMPLES: &str = "\
@@ -66,6 +103,19 @@ Examples:
   tcp-close check                              Hook by hook; 1 if one of them cannot be had
   sudo tcp-close check                         The same with all that root may see
   tcp-close check -o json | jq '.hooks[]'      For a program
+";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  tcp-close completions bash > /etc/bash_completion.d/tcp-close
+  tcp-close completions zsh > /usr/local/share/zsh/site-functions/_tcp-close
+  tcp-close completions fish > /etc/fish/completions/tcp-close.fish
+";
+
+const MAN_EXAMPLES: &str = "\
+Examples:
+  tcp-close man | man -l -                     Read it
+  tcp-close man ./man                          tcp-close.1, tcp-close-watch.1, tcp-close-daemon.8, ...
 ";
 
 const ENVIRONMENT: &str = "\
@@ -121,14 +171,19 @@ fn is_set(argument: &clap::Arg) -> bool {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Prints a line per close as it ends, and per TIME-WAIT as it ends.
-    #[command(after_help = EXIT_CODES, after_long_help = format!("{WATCH_EXAMPLES}\n{EXIT_CODES}"))]
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{FILTER}\n{WATCH_EXAMPLES}\n{EXIT_CODES}"))]
     Watch(WatchArgs),
     /// Prints every socket that is closing now, by the kernel's own table.
     ///
     /// That names no owner of a TIME-WAIT, nor of any other socket that no process holds, and not how old one is: a daemon
     /// that has seen them close tells that.
-    #[command(after_help = EXIT_CODES, after_long_help = format!("{LIST_EXAMPLES}\n{EXIT_CODES}"))]
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{FILTER}\n{LIST_EXAMPLES}\n{EXIT_CODES}"))]
     List(ListArgs),
+    /// Prints one close as a ladder: its segments, its states, and its TIME-WAIT against 2MSL.
+    ///
+    /// The last one that the daemon remembers, or the next.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{SHOW_EXAMPLES}\n{EXIT_CODES}"))]
+    Show(ShowArgs),
     /// Prints which ephemeral ports are used, towards whom, and when there will be none left.
     ///
     /// It looks twice, a second apart. A port that a TIME-WAIT has is reusable where the kernel, by its settings, would
@@ -141,6 +196,12 @@ pub enum Command {
     /// Says what this kernel and this user allow tcp-close to see.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{CHECK_EXAMPLES}\n{EXIT_CODES}"))]
     Check(CheckArgs),
+    /// Prints what a shell has to know to complete what is typed.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{COMPLETIONS_EXAMPLES}\n{EXIT_CODES}"))]
+    Completions(CompletionsArgs),
+    /// Prints the manual page, or writes all of them into a directory.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{MAN_EXAMPLES}\n{EXIT_CODES}"))]
+    Man(ManArgs),
 }
 
 /// How to watch.
@@ -162,6 +223,15 @@ pub struct ProbeArgs {
     /// Size of the ring between kernel and user space, in bytes; rounded up to a power of two.
     #[arg(long, value_name = "BYTES", default_value_t = crate::probe::DEFAULT_RING_BYTES, env = "TCP_CLOSE_RING_BYTES", value_parser = clap::value_parser!(u32).range(4096..=1 << 30))]
     pub ring_bytes: u32,
+}
+
+impl ProbeArgs {
+    /// Whether it says how to watch, which whoever watches already does not ask.
+    pub fn says_how(&self) -> bool {
+        self.probe != ProbeFamily::Auto
+            || self.no_witness
+            || self.ring_bytes != crate::probe::DEFAULT_RING_BYTES
+    }
 }
 
 /// Which kind of kernel hook to use.
@@ -189,15 +259,17 @@ pub struct WatchArgs {
     #[arg(long, env = "TCP_CLOSE_TRANSITIONS", value_parser = FalseyValueParser::new())]
     pub transitions: bool,
 
-    /// With --transitions: only changes from or to these states, in the spelling of ss or of the kernel.
-    #[arg(
-        long,
-        value_name = "STATE",
-        value_delimiter = ',',
-        requires = "transitions",
-        env = "TCP_CLOSE_STATE"
-    )]
+    /// Only what was in these states, or with --transitions changes from or to them, in the spelling of ss or of the kernel.
+    #[arg(long, value_name = "STATE", value_delimiter = ',', env = "TCP_CLOSE_STATE")]
     pub state: Vec<TcpState>,
+
+    /// Begin with what the daemon remembers of this time, such as 10m.
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with_all = ["transitions", "standalone"], env = "TCP_CLOSE_SINCE")]
+    pub since: Option<std::time::Duration>,
+
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
 
     /// Which connections.
     #[command(flatten)]
@@ -239,6 +311,10 @@ pub struct LinesArgs {
 /// Which connections to show.
 #[derive(Debug, Args)]
 pub struct FilterArgs {
+    /// Only connections of which this is so, in the language of ss: see --help.
+    #[arg(value_name = "FILTER", env = "TCP_CLOSE_FILTER")]
+    pub filter: Vec<String>,
+
     /// Only IPv4, IPv4 mapped into IPv6 included.
     #[arg(short = '4', long, conflicts_with = "ipv6", env = "TCP_CLOSE_IPV4", value_parser = FalseyValueParser::new())]
     pub ipv4: bool,
@@ -262,6 +338,22 @@ pub struct FilterArgs {
     /// Only sockets that processes of these names opened, closed or hold.
     #[arg(long, value_name = "NAME", value_delimiter = ',', env = "TCP_CLOSE_COMM")]
     pub comm: Vec<String>,
+
+    /// Only sockets of these systemd units.
+    #[arg(long, value_name = "UNIT", value_delimiter = ',', env = "TCP_CLOSE_UNIT")]
+    pub unit: Vec<String>,
+
+    /// Only sockets of these containers, by their ids or the first twelve digits of these.
+    #[arg(long, value_name = "ID", value_delimiter = ',', env = "TCP_CLOSE_CONTAINER")]
+    pub container: Vec<String>,
+
+    /// Only ends of connections that closed in these roles.
+    #[arg(long, value_name = "ROLE", value_delimiter = ',', value_parser = role, env = "TCP_CLOSE_ROLE")]
+    pub role: Vec<Role>,
+
+    /// Only TIME-WAITs that ended by these causes, such as reused.
+    #[arg(long, value_name = "CAUSE", value_delimiter = ',', value_parser = cause, env = "TCP_CLOSE_CAUSE")]
+    pub cause: Vec<EndCause>,
 }
 
 /// How many closes may be followed at once.
@@ -291,6 +383,26 @@ pub struct AskArgs {
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
+    /// What has ended instead, as far as the daemon remembers it: each in a line as `watch` has them.
+    #[arg(long, conflicts_with_all = ["standalone", "sort", "by"], env = "TCP_CLOSE_ENDED", value_parser = FalseyValueParser::new())]
+    pub ended: bool,
+
+    /// With --ended: only what ended in this time, such as 10m.
+    #[arg(long, value_name = "TIME", requires = "ended", value_parser = duration, env = "TCP_CLOSE_SINCE")]
+    pub since: Option<std::time::Duration>,
+
+    /// What comes first: the oldest, what has the least left, or the first by name of its owner or remote address.
+    #[arg(long, value_name = "KEY", value_enum, env = "TCP_CLOSE_SORT")]
+    pub sort: Option<SortKey>,
+
+    /// A line per owner, remote address, state or unit, with how many sockets it has in each state.
+    #[arg(long, value_name = "KEY", value_enum, conflicts_with = "sort", env = "TCP_CLOSE_BY")]
+    pub by: Option<GroupKey>,
+
+    /// Print it again every two seconds, or as often as is said, until it is interrupted.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration, env = "TCP_CLOSE_WATCH")]
+    pub watch: Option<std::time::Duration>,
+
     /// Only sockets of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
     #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub netns: Vec<String>,
@@ -310,6 +422,64 @@ pub struct ListArgs {
     /// How to print them.
     #[command(flatten)]
     pub lines: LinesArgs,
+}
+
+/// What a list is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// The oldest first.
+    Age,
+    /// What has the least left first.
+    Left,
+    /// By the owner's name.
+    Owner,
+    /// By the peer's address and port.
+    Remote,
+}
+
+/// What sockets are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupKey {
+    /// The process, or where none is known its service or container.
+    Owner,
+    /// The peer's address.
+    Remote,
+    /// The state.
+    State,
+    /// The systemd unit.
+    Unit,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Which close: a cookie as ss -e shows it, one address with its port or both, or a filter.
+    #[arg(value_name = "CONNECTION", env = "TCP_CLOSE_CONNECTION")]
+    pub connection: Vec<String>,
+
+    /// Wait for the next.
+    #[arg(long, env = "TCP_CLOSE_FOLLOW", value_parser = FalseyValueParser::new())]
+    pub follow: bool,
+
+    /// Draw with nothing but ASCII, as where the locale knows nothing else.
+    #[arg(long, env = "TCP_CLOSE_ASCII", value_parser = FalseyValueParser::new())]
+    pub ascii: bool,
+
+    /// A ladder for people, or JSON.
+    #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
+    pub output: Output,
+
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
+
+    /// How to watch.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
 }
 
 /// Arguments of `ports`.
@@ -357,6 +527,10 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
     pub socket: Option<String>,
 
+    /// How many ends of connections and of TIME-WAITs to remember, some 200 bytes each.
+    #[arg(long, value_name = "N", default_value_t = 50_000, env = "TCP_CLOSE_REMEMBER", value_parser = at_least_one::<usize>)]
+    pub remember: usize,
+
     /// How many services, and how many destinations, have series of their own in the metrics; the rest is counted as "other".
     #[arg(long, value_name = "N", default_value_t = crate::metrics::MOST_SERIES, env = "TCP_CLOSE_TOP", value_parser = at_least_one::<usize>)]
     pub top: usize,
@@ -372,6 +546,20 @@ pub struct DaemonArgs {
     /// How many closes may be followed at once.
     #[command(flatten)]
     pub tables: TableArgs,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `man`.
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Write the pages of all commands into this directory.
+    pub directory: Option<std::path::PathBuf>,
 }
 
 /// Arguments of `check`.
@@ -432,6 +620,15 @@ fn at_least_one<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, Stri
     number.ok_or_else(|| "it takes a whole number of at least 1".to_owned())
 }
 
+fn role(text: &str) -> Result<Role, String> {
+    filter::role(text).ok_or_else(|| format!("it takes one of {}", Role::ALL.map(Role::label).join(", ")))
+}
+
+fn cause(text: &str) -> Result<EndCause, String> {
+    let causes = || EndCause::OF_TIME_WAIT.map(EndCause::label).join(", ");
+    filter::cause(text).ok_or_else(|| format!("it takes one of {}, or of a FIN-WAIT-2", causes()))
+}
+
 fn closing_state(text: &str) -> Result<TcpState, String> {
     let state: TcpState = text.parse().map_err(|unknown: crate::event::UnknownState| unknown.to_string())?;
     if state.is_closing() {
@@ -465,7 +662,7 @@ mod tests {
     #[test]
     fn every_flag_has_an_environment_variable() {
         for command in Cli::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|argument| argument.get_id() != "help") {
+            for argument in command.get_opts() {
                 let variable = argument.get_env().and_then(|name| name.to_str()).unwrap_or_default();
                 assert!(variable.starts_with("TCP_CLOSE_"), "{} {}", command.get_name(), argument.get_id());
             }

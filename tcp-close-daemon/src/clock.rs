@@ -19,7 +19,7 @@ fn nanoseconds(time: Timespec) -> u64 {
 /// Ties monotonic time to wall time, at the moment it was made.
 ///
 /// Wall time may be set, or slewed: make a new one now and then.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Anchor {
     monotonic: Monotonic,
     wall: Timestamp,

@@ -13,6 +13,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod groups;
+
+pub use groups::{Group, groups};
+
 use crate::{
     event::{Address, AddressFamily, CgroupId, Monotonic, Pair, Process, TcpState},
     lifecycle::{Closing, observation::Role},
@@ -69,6 +73,15 @@ impl ClosingSocket {
     pub fn processes(&self) -> Vec<Option<Process>> {
         let held = self.holders.iter().map(|held| Some(held.by));
         [self.owner.closer].into_iter().chain(held).chain([self.owner.opener]).collect()
+    }
+}
+
+impl ClosingSocket {
+    /// The name of the process that closed it, holds it or opened it; where none is known, that of its service or container.
+    pub fn owner_name(&self) -> Option<String> {
+        let process = self.processes().into_iter().flatten().next();
+        let home = self.owner.unit.as_ref().or(self.owner.container.as_ref());
+        process.map(|process| process.comm.to_string()).or_else(|| home.cloned())
     }
 }
 

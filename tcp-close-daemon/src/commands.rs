@@ -3,6 +3,7 @@
 use std::{io, process::ExitCode, time::Duration};
 
 use crate::{
+    api::AskError,
     cli::{Cli, Command},
     event::Monotonic,
     kernel::{
@@ -16,9 +17,13 @@ use crate::{
 };
 
 mod check;
+mod completions;
 mod daemon;
 mod list;
+mod man;
 mod ports;
+mod seen;
+mod show;
 mod watch;
 
 /// Does what was asked for.
@@ -26,9 +31,12 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Watch(args) => watch::run(args.try_into()?),
         Command::List(args) => list::run(&args.try_into()?),
+        Command::Show(args) => show::run(&args.try_into()?),
         Command::Ports(args) => ports::run(&args.try_into()?),
         Command::Daemon(args) => daemon::run(args.try_into()?),
         Command::Check(args) => check::run(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 
@@ -57,6 +65,9 @@ pub enum Failure {
     /// The loop cannot go on.
     #[error("{}", sentence(.0))]
     Run(#[from] RunError),
+    /// The daemon gives no answer.
+    #[error("{}", sentence(.0))]
+    Daemon(#[from] AskError),
     /// Nothing can be written to stdout.
     #[error("cannot write to stdout: {0}")]
     Stdout(#[source] io::Error),
@@ -69,9 +80,12 @@ impl Failure {
     /// 1 for a runtime error, 2 for usage, 3 for a privilege that is missing or a kernel that is not supported.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Run(_) | Self::Stdout(_) | Self::Other(_) => 1,
+            Self::Daemon(AskError::NotAllowed(_))
+            | Self::Privilege { .. }
+            | Self::Kernel(_)
+            | Self::Probe(_) => 3,
+            Self::Run(_) | Self::Daemon(_) | Self::Stdout(_) | Self::Other(_) => 1,
             Self::Settings(_) => 2,
-            Self::Privilege { .. } | Self::Kernel(_) | Self::Probe(_) => 3,
         })
     }
 }

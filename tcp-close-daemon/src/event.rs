@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A moment on the kernel's `CLOCK_MONOTONIC`, in nanoseconds.
 ///
 /// Timers and dwell live on this clock, which stands still while the machine is suspended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Monotonic(u64);
 
 impl Monotonic {
@@ -180,7 +180,7 @@ impl FromStr for TcpState {
 ///
 /// The socket is the identity; the socket pair is not, since it is reused while the kernel still holds the last one's
 /// minisock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ConnectionId {
     /// Inode number of the network namespace.
     pub netns: u32,
@@ -207,7 +207,7 @@ impl ConnectionId {
 }
 
 /// A socket pair seen from the local end; an IPv4 address mapped into IPv6 is shown as IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pair {
     /// Our address and port.
     pub local: SocketAddr,
@@ -223,7 +223,7 @@ impl Pair {
 }
 
 /// An address and its port, as JSON has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Address {
     /// The address.
     pub addr: IpAddr,
@@ -290,14 +290,22 @@ impl FromStr for Comm {
     }
 }
 
+/// As it is shown where people read it, as it is elsewhere.
 impl Serialize for Comm {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            self.0.serialize(serializer)
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Comm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if !deserializer.is_human_readable() {
+            return <[u8; 16]>::deserialize(deserializer).map(Self);
+        }
         let name = String::deserialize(deserializer)?;
         let Ok(comm) = name.parse();
         Ok(comm)

@@ -17,6 +17,7 @@ use tcp_close_abi::{Counters, RecordKind};
 use crate::{
     clock::Anchor,
     event::{Monotonic, TcpState},
+    feed::Remembered,
     kernel,
     lifecycle::{
         self, Census, Corrections, Observation, Stats,
@@ -133,6 +134,14 @@ impl Metrics {
             raise(&self.catalogue.reconcile_corrections_total.with_label_values(&[correction]), count);
         }
         raise(&self.catalogue.events_late_total, losses.late);
+    }
+
+    /// Takes in how much is remembered of what has ended.
+    pub fn remembered(&mut self, ended: Remembered) {
+        let Remembered { entries, limit, forgotten } = ended;
+        self.catalogue.tracked.with_label_values(&["ended"]).set(as_gauge(entries as u64));
+        self.catalogue.tracked_limit.with_label_values(&["ended"]).set(as_gauge(limit as u64));
+        raise(&self.catalogue.tracked_evicted_total.with_label_values(&["ended"]), forgotten);
     }
 
     /// Takes in by how many minisocks we differ from the kernel's own count.

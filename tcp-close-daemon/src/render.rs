@@ -1,9 +1,9 @@
-//! What people and programs read: tables, JSON and the page at `/`. Text goes out, nothing comes back.
+//! What people read: tables, ladders, and the page at `/`. Text goes out, nothing comes back.
 
-mod json;
+mod ladder;
 mod measure;
 pub mod page;
 mod table;
 
-pub use json::Json;
+pub use ladder::{Signs, ladder};
 pub use table::Table;

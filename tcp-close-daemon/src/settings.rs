@@ -1,16 +1,17 @@
 //! What was typed, as what it means: checked once, so that nothing after this has to.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{env, net::SocketAddr, time::Duration};
 
 use tcp_close_abi::MAX_NETNS;
 
 use crate::{
     api,
     cli::{
-        DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily, TableArgs,
-        WatchArgs,
+        DaemonArgs, FilterArgs, GroupKey, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily,
+        ShowArgs, SortKey, TableArgs, WatchArgs,
     },
-    event::{AddressFamily, Pair, Process, TcpState},
+    event::{AddressFamily, TcpState},
+    filter::{self, Comparison, Expression, FilterError, Host, HostNames, NameOf, Predicate, Side},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
@@ -22,6 +23,9 @@ pub enum SettingsError {
     /// A network namespace cannot be found.
     #[error("{0}; `ip netns` lists the names, `lsns -t net` the inode numbers")]
     Netns(#[from] NetnsError),
+    /// A filter makes no sense.
+    #[error("{0}")]
+    Filter(#[from] FilterError),
     /// More network namespaces than the kernel side can tell apart.
     #[error(
         "at most {MAX_NETNS} network namespaces can be watched by name, {given} were given; leave --netns out to watch all"
@@ -32,17 +36,47 @@ pub enum SettingsError {
     },
 }
 
-/// What `watch` is to do.
+/// Which closes are wanted, and how they are looked for where nobody else does.
 #[derive(Clone, Debug)]
-pub struct WatchSettings {
+pub struct Wanted {
     /// What the probes watch.
     pub probe: ProbeSettings,
     /// Room in the core.
     pub limits: Limits,
+    /// Of which connections.
+    pub filter: Expression,
+    /// Changes of state, in place of ends.
+    pub transitions: bool,
+}
+
+impl Wanted {
+    fn new(
+        probe: &ProbeArgs,
+        tables: &TableArgs,
+        filter: impl FnOnce(&[u32]) -> Result<Expression, FilterError>,
+        transitions: bool,
+    ) -> Result<Self, SettingsError> {
+        let mut probe = probe_settings(probe, transitions)?;
+        let filter = filter(&probe.netns)?;
+        // What need not be watched is left alone by the kernel side already, as far as there is room for it.
+        if let Some(netns) = filter.netns().filter(|netns| !netns.is_empty() && netns.len() <= MAX_NETNS) {
+            probe.netns = netns.into_iter().collect();
+        }
+        Ok(Self { probe, limits: limits(tables), filter, transitions })
+    }
+}
+
+/// What `watch` is to do.
+#[derive(Clone, Debug)]
+pub struct WatchSettings {
     /// Which lines to print.
-    pub filter: Filter,
-    /// A line per state change; the states it must touch, if any are named.
-    pub transitions: Option<Vec<TcpState>>,
+    pub wanted: Wanted,
+    /// Where the daemon is asked.
+    pub daemon: api::Place,
+    /// Whether to do without it.
+    pub standalone: bool,
+    /// Begin with what is remembered of this time.
+    pub since: Option<Duration>,
     /// When to stop.
     pub duration: Option<Duration>,
     /// After how many lines to stop.
@@ -55,16 +89,86 @@ impl TryFrom<WatchArgs> for WatchSettings {
     type Error = SettingsError;
 
     fn try_from(args: WatchArgs) -> Result<Self, SettingsError> {
+        let filter = |netns: &[u32]| filter(args.filter, netns, args.state);
         Ok(Self {
-            probe: probe_settings(&args.probe, args.transitions)?,
-            limits: limits(&args.tables),
-            filter: filter(args.filter),
-            transitions: args.transitions.then_some(args.state),
+            wanted: Wanted::new(&args.probe, &args.tables, filter, args.transitions)?,
+            standalone: args.ask.standalone || args.probe.says_how(),
+            daemon: place(args.ask.socket),
+            since: args.since,
             duration: args.duration,
             count: args.count,
             lines: lines(&args.lines),
         })
     }
+}
+
+/// What `show` is to do.
+#[derive(Clone, Debug)]
+pub struct ShowSettings {
+    /// Which close to show.
+    pub wanted: Wanted,
+    /// The next, not the last.
+    pub follow: bool,
+    /// Where the daemon is asked.
+    pub daemon: api::Place,
+    /// Whether to do without it.
+    pub standalone: bool,
+    /// For people, or for programs.
+    pub output: Output,
+    /// Nothing but ASCII.
+    pub ascii: bool,
+}
+
+impl TryFrom<ShowArgs> for ShowSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: ShowArgs) -> Result<Self, SettingsError> {
+        let connection = connection(&args.connection)?;
+        let netns = |netns: &[u32]| {
+            let in_one = Expression::one_of(netns.iter().copied().map(Predicate::Netns));
+            Ok(in_one.and(connection))
+        };
+        Ok(Self {
+            wanted: Wanted::new(&args.probe, &args.tables, netns, false)?,
+            follow: args.follow,
+            standalone: args.ask.standalone || args.probe.says_how(),
+            daemon: place(args.ask.socket),
+            output: args.output,
+            ascii: args.ascii || !speaks_utf8(),
+        })
+    }
+}
+
+/// Which connection is meant: a cookie, one or two addresses, or a filter.
+fn connection(words: &[String]) -> Result<Expression, FilterError> {
+    let host = |side, address: SocketAddr| {
+        let network = Some(address.ip().into());
+        Expression::Is(Predicate::Host(side, Host { network, port: Some(address.port()) }))
+    };
+    let between = |local, remote| host(Side::Local, local).and(host(Side::Remote, remote));
+    if let [word] = words
+        && let Some(cookie) = filter::cookie(word)
+    {
+        return Ok(Expression::Is(Predicate::Cookie(cookie)));
+    }
+    let addresses: Vec<SocketAddr> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    match *addresses.as_slice() {
+        [one] if words.len() == 1 => {
+            Ok(Expression::Any(vec![host(Side::Local, one), host(Side::Remote, one)]))
+        }
+        // Either may be ours.
+        [one, other] if words.len() == 2 => {
+            Ok(Expression::Any(vec![between(one, other), between(other, one)]))
+        }
+        _ => filter::parse(&words.join(" "), &HostNames),
+    }
+}
+
+/// Whether the terminal shows more than ASCII, by the locale.
+fn speaks_utf8() -> bool {
+    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_uppercase();
+    locale.ends_with("UTF-8") || locale.ends_with("UTF8")
 }
 
 /// The form of the lines that a command prints.
@@ -90,7 +194,15 @@ pub struct ListSettings {
     /// Whether to do without it.
     pub standalone: bool,
     /// And otherwise.
-    pub filter: Filter,
+    pub filter: Expression,
+    /// What has ended instead, and did so in this time, if one is given.
+    pub ended: Option<Option<Duration>>,
+    /// What comes first.
+    pub sort: Option<SortKey>,
+    /// Sockets are counted by this.
+    pub by: Option<GroupKey>,
+    /// How often it is printed, if more than once.
+    pub watch: Option<Duration>,
     /// Form of the lines.
     pub lines: Lines,
 }
@@ -99,12 +211,19 @@ impl TryFrom<ListArgs> for ListSettings {
     type Error = SettingsError;
 
     fn try_from(args: ListArgs) -> Result<Self, SettingsError> {
+        let netns = inodes(&args.netns)?;
+        // What has ended is in no state any more, but has passed through some.
+        let (states, visited) = if args.ended { (Vec::new(), args.state) } else { (args.state, Vec::new()) };
         Ok(Self {
-            netns: inodes(&args.netns)?,
-            states: if args.state.is_empty() { TcpState::CLOSING.to_vec() } else { args.state },
+            filter: filter(args.filter, &netns, visited)?,
+            netns,
+            states: if states.is_empty() { TcpState::CLOSING.to_vec() } else { states },
             standalone: args.ask.standalone,
             daemon: place(args.ask.socket),
-            filter: filter(args.filter),
+            ended: args.ended.then_some(args.since),
+            sort: args.sort,
+            by: args.by,
+            watch: args.watch,
             lines: lines(&args.lines),
         })
     }
@@ -154,6 +273,8 @@ pub struct DaemonSettings {
     pub socket: api::Place,
     /// How long a socket may be in CLOSE-WAIT before its process is looked for.
     pub close_wait_after: Duration,
+    /// How many ends are remembered.
+    pub remember: usize,
     /// How many services, and how many destinations, have series of their own.
     pub top: usize,
     /// How often what is followed is held against the kernel's own counts.
@@ -171,6 +292,7 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
             telemetry_path: args.telemetry_path,
             socket: place(args.socket),
             close_wait_after: args.close_wait_after,
+            remember: args.remember,
             top: args.top,
             reconcile_interval: args.reconcile_interval,
         })
@@ -189,19 +311,30 @@ const fn lines(args: &LinesArgs) -> Lines {
     Lines { output: args.output, header: !args.no_header, wide: args.wide }
 }
 
-fn filter(args: FilterArgs) -> Filter {
+/// All that was said of which connections are wanted, in one expression.
+fn filter(args: FilterArgs, netns: &[u32], states: Vec<TcpState>) -> Result<Expression, FilterError> {
     let family = match (args.ipv4, args.ipv6) {
         (true, _) => Some(AddressFamily::V4),
         (_, true) => Some(AddressFamily::V6),
         _ => None,
     };
-    Filter {
-        family,
-        local_ports: args.localport,
-        remote_ports: args.remoteport,
-        pids: args.pid,
-        comms: args.comm,
-    }
+    let port = |side| move |port| Predicate::Port(side, Comparison::Equal, port);
+    let name = |of| move |name| Predicate::Name(of, name);
+    let typed = [
+        Expression::one_of(netns.iter().copied().map(Predicate::Netns)),
+        Expression::one_of(states.into_iter().map(Predicate::State)),
+        Expression::one_of(family.map(Predicate::Family)),
+        Expression::one_of(args.localport.into_iter().map(port(Side::Local))),
+        Expression::one_of(args.remoteport.into_iter().map(port(Side::Remote))),
+        Expression::one_of(args.pid.into_iter().map(|pid| Predicate::Pid(Comparison::Equal, pid))),
+        Expression::one_of(args.comm.into_iter().map(name(NameOf::Comm))),
+        Expression::one_of(args.unit.into_iter().map(name(NameOf::Unit))),
+        Expression::one_of(args.container.into_iter().map(name(NameOf::Container))),
+        Expression::one_of(args.role.into_iter().map(Predicate::Role)),
+        Expression::one_of(args.cause.into_iter().map(Predicate::Cause)),
+        filter::parse(&args.filter.join(" "), &HostNames)?,
+    ];
+    Ok(typed.into_iter().fold(Expression::default(), Expression::and))
 }
 
 /// What the probes are to watch. Records of opening are wanted only by who prints them.
@@ -233,76 +366,73 @@ const fn limits(args: &TableArgs) -> Limits {
     Limits { sockets: args.max_sockets, minisocks: args.max_minisocks }
 }
 
-/// Which lines to print; an empty list lets everything pass.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only this family.
-    pub family: Option<AddressFamily>,
-    /// Only these local ports.
-    pub local_ports: Vec<u16>,
-    /// Only these remote ports.
-    pub remote_ports: Vec<u16>,
-    /// Only these processes.
-    pub pids: Vec<u32>,
-    /// Only processes of these names.
-    pub comms: Vec<String>,
-}
-
-impl Filter {
-    /// Whether a connection of this socket pair and these processes, either of them, is wanted.
-    pub fn matches(&self, pair: &Pair, processes: &[Option<Process>]) -> bool {
-        let known = || processes.iter().flatten();
-        self.family.is_none_or(|wanted| wanted == pair.family())
-            && passes(&self.local_ports, &pair.local.port())
-            && passes(&self.remote_ports, &pair.remote.port())
-            && (self.pids.is_empty() || known().any(|process| self.pids.contains(&process.pid)))
-            && (self.comms.is_empty()
-                || known().any(|process| self.comms.contains(&process.comm.to_string())))
-    }
-}
-
-fn passes<T: PartialEq>(wanted: &[T], value: &T) -> bool {
-    wanted.is_empty() || wanted.contains(value)
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
-    use crate::event::Comm;
+    use crate::cli::{Cli, Command};
+
+    fn watch(typed: &[&str]) -> Result<WatchSettings, SettingsError> {
+        let typed = ["tcp-close", "watch"].iter().chain(typed);
+        let command = Cli::try_parse_from(typed).expect("it can be typed").command;
+        let Command::Watch(args) = command else { panic!("it is watch: {command:?}") };
+        args.try_into()
+    }
 
     #[test]
-    fn each_part_of_a_filter_must_pass() {
-        let pair = Pair {
-            local: "192.0.2.1:40000".parse().expect("an address"),
-            remote: "192.0.2.2:443".parse().expect("an address"),
-        };
-        let curl = Process { pid: 42, comm: Comm::from_bytes(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0") };
-        let with = |change: fn(&mut Filter)| {
-            let mut filter = Filter::default();
-            change(&mut filter);
-            filter
-        };
-        let passing: [fn(&mut Filter); 6] = [
-            |_| {},
-            |filter| filter.family = Some(AddressFamily::V4),
-            |filter| filter.local_ports = vec![1, 40000],
-            |filter| filter.remote_ports = vec![443],
-            |filter| filter.pids = vec![42],
-            |filter| filter.comms = vec!["curl".to_owned()],
+    fn every_part_of_what_is_typed_must_hold() {
+        let typed = [
+            "-4",
+            "-L",
+            "1,2",
+            "-D",
+            "443",
+            "-p",
+            "42",
+            "--comm",
+            "curl",
+            "--role",
+            "active",
+            "dst",
+            "192.0.2.1",
         ];
-        for change in passing {
-            assert!(with(change).matches(&pair, &[None, Some(curl)]));
-        }
-        let failing: [fn(&mut Filter); 5] = [
-            |filter| filter.family = Some(AddressFamily::V6),
-            |filter| filter.local_ports = vec![443],
-            |filter| filter.remote_ports = vec![40000],
-            |filter| filter.pids = vec![43],
-            |filter| filter.comms = vec!["cur".to_owned()],
-        ];
-        for change in failing {
-            assert!(!with(change).matches(&pair, &[None, Some(curl)]));
-        }
-        assert!(!with(|filter| filter.pids = vec![42]).matches(&pair, &[None]));
+        let settings = watch(&typed).expect("settings");
+        assert_eq!(
+            settings.wanted.filter.to_string(),
+            "family ipv4 and (sport = :1 or sport = :2) and dport = :443 and pid = 42 and comm = \"curl\" \
+             and role = active and dst 192.0.2.1/32:*"
+        );
+        assert!(watch(&[]).expect("settings").wanted.filter.wants_all());
+    }
+
+    #[test]
+    fn a_namespace_that_a_filter_asks_for_alone_is_all_that_is_watched() {
+        let watched = |typed: &[&str]| watch(typed).map(|settings| settings.wanted.probe.netns).ok();
+        assert_eq!(watched(&["netns", "=", "7", "and", "dport", "443"]), Some(vec![7]));
+        assert_eq!(watched(&["netns", "=", "7", "or", "dport", "443"]), Some(vec![]));
+    }
+
+    #[test]
+    fn a_connection_is_named_by_its_cookie_its_addresses_or_what_is_so_of_it() {
+        let meant = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+            connection(&words).expect("a connection").to_string()
+        };
+        assert_eq!(meant(&["sk:2b"]), "cookie = sk:2b");
+        assert_eq!(meant(&["192.0.2.1:443"]), "src 192.0.2.1/32:443 or dst 192.0.2.1/32:443");
+        assert_eq!(
+            meant(&["192.0.2.1:443", "[2001:db8::1]:80"]),
+            "(src 192.0.2.1/32:443 and dst [2001:db8::1]/128:80) or \
+             (src [2001:db8::1]/128:80 and dst 192.0.2.1/32:443)"
+        );
+        assert_eq!(meant(&["owner", "=", "curl"]), "owner = \"curl\"");
+        assert_eq!(meant(&[]), "");
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_an_error() {
+        let error = watch(&["dport", "="]).expect_err("nothing is compared");
+        assert!(matches!(error, SettingsError::Filter(_)), "{error}");
     }
 }

@@ -8,8 +8,11 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
-use clap::CommandFactory as _;
-use tcp_close::cli::Cli;
+use clap::{CommandFactory as _, Parser as _};
+use tcp_close::{
+    cli::{Cli, Command as Typed},
+    filter::{self, HostNames},
+};
 
 /// To bring it up to date: `TRYCMD=overwrite cargo test -p tcp-close-daemon --test cli`.
 #[test]
@@ -50,18 +53,40 @@ fn every_command_has_examples_that_it_understands() {
         let help = text(&help.stdout);
         let (_, examples) = help.split_once("Examples:\n").expect("there are examples");
         let examples: Vec<&str> = examples.lines().take_while(|line| !line.is_empty()).collect();
-        assert!(examples.len() > 2, "{}", command.get_name());
+        assert!(examples.len() > 1, "{}", command.get_name());
         for example in examples.iter().filter_map(|line| line.split_once("tcp-close ")).map(|(_, rest)| rest)
         {
-            // Up to the explanation, or to the next program.
-            let typed =
-                example.split("  ").next().and_then(|typed| typed.split('|').next()).unwrap_or_default();
+            let typed = one_command(example);
             let words = typed.split_whitespace().take_while(|word| word.is_ascii());
-            let words: Vec<&str> = words.take_while(|word| *word != "The").collect();
-            let parsed = Cli::command().try_get_matches_from(["tcp-close"].iter().chain(&words));
-            assert!(parsed.is_ok(), "{typed}: {parsed:?}");
+            let words: Vec<String> =
+                words.take_while(|word| *word != "The").map(|word| word.replace('\'', "")).collect();
+            let parsed =
+                Cli::try_parse_from(["tcp-close"].into_iter().chain(words.iter().map(String::as_str)));
+            let parsed = parsed.unwrap_or_else(|error| panic!("{typed}: {error}"));
+            let filter = match parsed.command {
+                Typed::Watch(args) => args.filter.filter,
+                Typed::List(args) => args.filter.filter,
+                _ => Vec::new(),
+            };
+            if let Err(error) = filter::parse(&filter.join(" "), &HostNames) {
+                panic!("{typed}: {error}");
+            }
         }
     }
+}
+
+/// What a shell would make one command of: up to the explanation, to a file, or to the next program.
+fn one_command(example: &str) -> String {
+    let mut is_quoted = false;
+    let mut typed = String::new();
+    for character in example.chars() {
+        is_quoted ^= character == '\'';
+        if !is_quoted && (matches!(character, '|' | '>') || character == ' ' && typed.ends_with(' ')) {
+            break;
+        }
+        typed.push(character);
+    }
+    typed
 }
 
 #[test]
@@ -83,7 +108,7 @@ fn variables_are_read_as_their_flags_are() {
                 continue;
             };
             // A name or a path may be anything; nothing else takes this.
-            if ["comm", "socket"].contains(&flag) {
+            if ["comm", "unit", "container", "socket"].contains(&flag) {
                 continue;
             }
             let bad = "no/such/thing -1";
@@ -92,7 +117,6 @@ fn variables_are_read_as_their_flags_are() {
             in_environment.env(variable, bad);
             let in_environment = run_unprivileged(in_environment);
             assert_eq!(typed.status.code(), Some(2), "{flag}: {}", text(&typed.stderr));
-            // --state needs --transitions, of which the message is another if the value came by itself.
             assert_eq!(in_environment.status.code(), Some(2), "{variable:?}");
             assert_eq!(text(&typed.stderr), text(&in_environment.stderr), "{flag}");
             count += 1;
@@ -128,14 +152,21 @@ fn switches_may_be_set_by_variables() {
 /// Files of variables, such as /etc/default/tcp-close, like to have every one in them.
 #[test]
 fn an_empty_variable_is_not_set() {
-    for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "check") {
+    // Of the others nothing is asked that a variable could say.
+    let is_asked = |command: &&clap::Command| !["check", "completions", "man"].contains(&command.get_name());
+    for command in Cli::command().get_subcommands().filter(is_asked) {
         let mut empty = tcp_close(&[command.get_name()]);
         for variable in command.get_arguments().filter_map(clap::Arg::get_env) {
             empty.env(variable, "");
         }
         let output = run_unprivileged(empty);
-        // Everybody may look at the kernel's table.
-        let expected = if ["list", "ports"].contains(&command.get_name()) { 0 } else { 3 };
+        let expected = match command.get_name() {
+            // Everybody may look at the kernel's table.
+            "list" | "ports" => 0,
+            // There is no daemon that would remember any.
+            "show" => 1,
+            _ => 3,
+        };
         assert_eq!(output.status.code(), Some(expected), "{}: {}", command.get_name(), text(&output.stderr));
     }
 }

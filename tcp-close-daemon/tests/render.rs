@@ -1,7 +1,9 @@
-//! What people and programs read of a close: the table of `watch`, and its JSON.
+//! What people and programs read of a close: the table of `watch`, its JSON, and the ladder of `show`.
 
 #[path = "render/json.rs"]
 mod json;
+#[path = "render/ladder.rs"]
+mod ladder;
 #[path = "samples/observations.rs"]
 mod observations;
 #[path = "render/table.rs"]

@@ -34,6 +34,8 @@ mod crowd;
 mod end_causes;
 #[path = "live/families.rs"]
 mod families;
+#[path = "live/feed.rs"]
+mod feed;
 #[path = "live/full_ring.rs"]
 mod full_ring;
 #[path = "live/hidden_addresses.rs"]

@@ -13,8 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{net::UnixStream, task::JoinSet};
 
-use super::{BLIND_SPOT, CLOSING, PORTS, Place};
-use crate::event::TcpState;
+use super::{BLIND_SPOT, CLOSING, ENDS, PORTS, Place, Question, TRANSITIONS};
 
 /// The daemon gives no answer.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +59,8 @@ pub struct Lines {
     pub blind_spot: Option<String>,
     body: Incoming,
     received: Vec<u8>,
+    /// Goes on for as long as there may be more.
+    _client: Client,
 }
 
 impl Client {
@@ -78,28 +79,31 @@ impl Client {
         Ok(client)
     }
 
-    /// Asks for every socket that is closing, in these namespaces, or in all, and in these states.
-    pub async fn closing(&mut self, netns: &[u32], states: &[TcpState]) -> Result<Lines, AskError> {
-        let joined = |parts: Vec<String>| parts.join(",");
-        let mut query =
-            format!("state={}", joined(states.iter().map(|state| state.label().to_owned()).collect()));
-        if !netns.is_empty() {
-            query = format!("{query}&netns={}", joined(netns.iter().map(u32::to_string).collect()));
-        }
-        self.ask(&format!("{CLOSING}?{query}")).await
+    /// Asks for every socket that is closing.
+    pub async fn closing(self, question: &Question) -> Result<Lines, AskError> {
+        self.ask(CLOSING, question).await
     }
 
-    /// Asks how far ports are used up, in these namespaces, or in all.
-    pub async fn ports(&mut self, netns: &[u32]) -> Result<Lines, AskError> {
-        let netns: Vec<String> = netns.iter().map(u32::to_string).collect();
-        let query = if netns.is_empty() { String::new() } else { format!("?netns={}", netns.join(",")) };
-        self.ask(&format!("{PORTS}{query}")).await
+    /// Asks how far ports are used up.
+    pub async fn ports(self, question: &Question) -> Result<Lines, AskError> {
+        self.ask(PORTS, question).await
     }
 
-    async fn ask(&mut self, path: &str) -> Result<Lines, AskError> {
+    /// Asks what has ended, and what ends from now on.
+    pub async fn ends(self, question: &Question) -> Result<Lines, AskError> {
+        self.ask(ENDS, question).await
+    }
+
+    /// Asks for changes of state from now on.
+    pub async fn transitions(self, question: &Question) -> Result<Lines, AskError> {
+        self.ask(TRANSITIONS, question).await
+    }
+
+    async fn ask(mut self, path: &str, question: &Question) -> Result<Lines, AskError> {
         let mut request = Request::new(Empty::new());
-        // It is made of numbers and names here.
-        *request.uri_mut() = path.parse().unwrap_or_else(|_invalid| Uri::default());
+        // Whatever is in the query is encoded there.
+        let uri = format!("{path}?{}", question.query());
+        *request.uri_mut() = uri.parse().unwrap_or_else(|_invalid| Uri::default());
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
         let answer = self.sender.send_request(request).await?;
         if !answer.status().is_success() {
@@ -108,13 +112,22 @@ impl Client {
         }
         let blind_spot =
             answer.headers().get(BLIND_SPOT).and_then(|spot| spot.to_str().ok()).map(str::to_owned);
-        Ok(Lines { blind_spot, body: answer.into_body(), received: Vec::new() })
+        Ok(Lines { blind_spot, body: answer.into_body(), received: Vec::new(), _client: self })
     }
 }
 
 impl Lines {
     /// The lines that have come in since the last time; `None` after the last.
     pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<Vec<T>>, AskError> {
+        let Some(whole) = self.next_bytes().await? else {
+            return Ok(None);
+        };
+        let lines = serde_json::Deserializer::from_slice(&whole).into_iter();
+        lines.collect::<Result<_, _>>().map(Some).map_err(AskError::NotUnderstood)
+    }
+
+    /// The same, as they came, each with its end of line.
+    pub async fn next_bytes(&mut self) -> Result<Option<Vec<u8>>, AskError> {
         while let Some(frame) = self.body.frame().await {
             let Ok(data) = frame?.into_data() else {
                 continue;
@@ -122,9 +135,7 @@ impl Lines {
             self.received.extend_from_slice(&data);
             if let Some(end) = self.received.iter().rposition(|&byte| byte == b'\n') {
                 let rest = self.received.split_off(end + 1);
-                let whole = std::mem::replace(&mut self.received, rest);
-                let lines = serde_json::Deserializer::from_slice(&whole).into_iter();
-                return lines.collect::<Result<_, _>>().map(Some).map_err(AskError::NotUnderstood);
+                return Ok(Some(std::mem::replace(&mut self.received, rest)));
             }
         }
         Ok(None)

@@ -3,7 +3,10 @@
 use std::{
     convert::Infallible,
     io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,15 +27,18 @@ use tokio::{
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc, oneshot},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BLIND_SPOT, CLOSING, PORTS, VERSION};
+use super::{BLIND_SPOT, CLOSING, ENDS, PORTS, Question, TRANSITIONS, VERSION, stream::Stream};
 use crate::{
     clock,
     closing::{self, ClosingSocket, Known},
-    event::TcpState,
+    event::{Monotonic, TcpState},
+    feed::{self, Feed, Topic},
+    filter::{Expression, Subject},
+    line::Teller,
     owner::{Holders, Homes},
     pipeline::Request,
     ports::{Ports, Pressure},
@@ -60,6 +66,15 @@ const QUESTION: Duration = Duration::from_secs(10);
 /// Time for all of an answer to be read. Whoever is cut off then knows that there was more.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// Clients that may listen to what happens: they stay, and others want to be answered too.
+const LISTENERS: usize = 16;
+
+/// Time for answers to be ended in order when the daemon stops.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Said of changes of state.
+const OPENING: &str = "the daemon does not follow how connections are opened";
+
 /// Said of a list of sockets of which not all holders could be found.
 const INCOMPLETE: &str = "not every process shows the daemon which sockets it holds";
 
@@ -83,6 +98,12 @@ pub struct Daemon {
     homes: Arc<Mutex<Homes>>,
     /// How far ports are used up.
     ports: Arc<Ports>,
+    /// What has ended, and what ends.
+    feed: Arc<Feed>,
+    /// Puts that into words.
+    teller: Teller,
+    /// Room for those who listen.
+    listeners: Arc<Semaphore>,
     /// Answers that are on their way.
     answers: TaskTracker,
     /// Room for those.
@@ -105,9 +126,13 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: Cancel
                 };
                 let (daemon, stopping) = (Arc::clone(&daemon), stopping.clone());
                 clients.spawn(async move {
+                    let stops = async {
+                        stopping.cancelled().await;
+                        sleep(LAST_WORDS).await;
+                    };
                     tokio::select! {
-                        () = stopping.cancelled() => {}
-                        () = converse(stream, daemon) => {}
+                        () = stops => {}
+                        () = converse(stream, daemon, stopping.child_token()) => {}
                     }
                     drop(place);
                 });
@@ -122,23 +147,50 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: Cancel
     clients.wait().await;
 }
 
-async fn converse(stream: UnixStream, daemon: Arc<Daemon>) {
+/// Answers one client, until `gone` is cancelled or he goes.
+async fn converse(stream: UnixStream, daemon: Arc<Daemon>, gone: CancellationToken) {
+    let _goes = gone.clone().drop_guard();
+    let client = Client { gone, listens: Arc::default() };
     let service = service_fn(|request| {
-        let daemon = Arc::clone(&daemon);
-        async move { Ok::<_, Infallible>(answer(&request, &daemon).await) }
+        let (daemon, client) = (Arc::clone(&daemon), client.clone());
+        async move { Ok::<_, Infallible>(answer(&request, &daemon, &client).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(QUESTION).keep_alive(false);
-    match timeout(QUESTION + ANSWER, http.serve_connection(TokioIo::new(stream), service)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a client of the daemon's socket went away"),
-        Err(_elapsed) => tracing::debug!("a client of the daemon's socket took too long and was cut off"),
+    tokio::select! {
+        ended = http.serve_connection(TokioIo::new(stream), service) => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a client of the daemon's socket went away");
+            }
+        }
+        () = client.patience() => {
+            tracing::debug!("a client of the daemon's socket took too long and was cut off");
+        }
+    }
+}
+
+/// Whoever asks.
+#[derive(Clone)]
+struct Client {
+    /// Cancelled when the conversation is over, or the daemon stops.
+    gone: CancellationToken,
+    /// What is told as it happens takes as long as it is wanted.
+    listens: Arc<AtomicBool>,
+}
+
+impl Client {
+    /// Waits for as long as the client may take.
+    async fn patience(&self) {
+        sleep(QUESTION + ANSWER).await;
+        if self.listens.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 type Answer = Response<Either<Full<Bytes>, Channel<Bytes, io::Error>>>;
 
-async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
+async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon, client: &Client) -> Answer {
     if request.method() != Method::GET {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
     }
@@ -150,6 +202,8 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
     let answered = match request.uri().path() {
         CLOSING => daemon.answer(names_netns, || daemon.closing(question)).await,
         PORTS => daemon.answer(names_netns, || daemon.ports(question)).await,
+        ENDS => daemon.listen(Topic::Ends, question, client),
+        TRANSITIONS => daemon.listen(Topic::Transitions, question, client),
         path if path.starts_with(VERSION) => {
             return refuse(StatusCode::NOT_FOUND, "there is no such question");
         }
@@ -161,36 +215,6 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon) -> Answer {
     answered.unwrap_or_else(|refusal| refuse(refusal.status(), refusal.to_string()))
 }
 
-/// Which sockets are asked for.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Question {
-    /// Inode numbers of network namespaces; empty for all.
-    netns: Vec<u32>,
-    /// Closing states; empty for all.
-    states: Vec<TcpState>,
-}
-
-impl Question {
-    /// From `netns=1,2&state=time_wait`.
-    fn parse(query: &str) -> Result<Self, String> {
-        let mut question = Self::default();
-        for (name, values) in form_urlencoded::parse(query.as_bytes()) {
-            for value in values.split(',') {
-                let bad = || format!("{name} cannot be {value:?}");
-                match &*name {
-                    "netns" => question.netns.push(value.parse().map_err(|_not_a_number| bad())?),
-                    "state" => {
-                        let state: TcpState = value.parse().map_err(|_no_state| bad())?;
-                        question.states.push(Some(state).filter(|state| state.is_closing()).ok_or_else(bad)?);
-                    }
-                    _ => return Err(format!("there is no parameter {name:?}")),
-                }
-            }
-        }
-        Ok(question)
-    }
-}
-
 /// There is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -198,6 +222,8 @@ enum Refusal {
     NotWatched(u32),
     #[error("the daemon is stopping")]
     Stopping,
+    #[error("{LISTENERS} listen to the daemon already, which is as many as may")]
+    TooMany,
     #[error("{0:#}")]
     Broken(anyhow::Error),
 }
@@ -206,7 +232,7 @@ impl Refusal {
     const fn status(&self) -> StatusCode {
         match self {
             Self::NotWatched(_) => StatusCode::NOT_FOUND,
-            Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Stopping | Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -219,9 +245,12 @@ impl Daemon {
         pipeline: mpsc::Sender<Request>,
         homes: Arc<Mutex<Homes>>,
         ports: Arc<Ports>,
+        feed: Arc<Feed>,
+        teller: Teller,
     ) -> Self {
         let room = Arc::new(Semaphore::new(ANSWERS));
-        Self { netns, pipeline, homes, ports, answers: TaskTracker::new(), room }
+        let listeners = Arc::new(Semaphore::new(LISTENERS));
+        Self { netns, pipeline, homes, ports, feed, teller, listeners, answers: TaskTracker::new(), room }
     }
 
     /// Says what there is to say, one line after the other, as fast as they are read.
@@ -240,18 +269,46 @@ impl Daemon {
             send(sender, lines).await;
             drop(room);
         });
-        let mut answer = Response::new(Either::Right(body));
-        answer.headers_mut().insert(CONTENT_TYPE, LINES);
-        if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(&spot).ok()) {
-            answer.headers_mut().insert(BLIND_SPOT, blind_spot);
-        }
-        Ok(answer)
+        Ok(streamed(body, blind_spot.as_deref()))
+    }
+
+    /// Says what has ended, and what ends from now on, for as long as the client listens.
+    fn listen(&self, topic: Topic, question: Question, client: &Client) -> Result<Answer, Refusal> {
+        let place = Arc::clone(&self.listeners).try_acquire_owned().map_err(|_full| Refusal::TooMany)?;
+        let named = question.filter.netns().map(Vec::from_iter);
+        let netns = self.among_the_watched(named.clone().unwrap_or_default())?;
+        let blind_spot = match topic {
+            Topic::Transitions => Some(OPENING),
+            Topic::Ends if named.is_none() && !netns.is_empty() => Some(PARTIAL),
+            Topic::Ends => None,
+        };
+        let follow = question.follow || topic == Topic::Transitions;
+        let since = match question.since {
+            Some(since) => feed::ago(since),
+            None if follow => clock::monotonic_now(),
+            None => Monotonic::default(),
+        };
+        client.listens.store(follow, Ordering::Relaxed);
+        let stream = Stream {
+            listener: self.feed.listen(topic, since),
+            filter: question.filter,
+            teller: self.teller.clone(),
+            follow,
+            gone: client.gone.clone(),
+        };
+        let (sender, body) = Channel::new(1);
+        self.answers.spawn(async move {
+            stream.send(sender).await;
+            drop(place);
+        });
+        Ok(streamed(body, blind_spot))
     }
 
     /// Every socket that is closing now, and why there may be more.
     async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<String>), Refusal> {
         let netns = self.among_the_watched(question.netns)?;
-        let states = if question.states.is_empty() { TcpState::CLOSING.to_vec() } else { question.states };
+        let filter = question.filter;
+        let states = wanted_states(question.states, &filter);
         let table = (netns.clone(), states.clone());
         let snapshot = blocking(move || Snapshot::take(&table.0, &table.1)).await?.map_err(broken)?;
         sleep(EVENTS_COME_IN).await;
@@ -265,7 +322,9 @@ impl Daemon {
             };
             let blind_spot = snapshot.blind_spot.map(|blind_spot| blind_spot.to_string());
             let blind_spot = blind_spot.or_else(|| holders.incomplete.then(|| INCOMPLETE.to_owned()));
-            (closing::join(&snapshot, known, &states, &holders, home), blind_spot)
+            let mut sockets = closing::join(&snapshot, known, &states, &holders, home);
+            sockets.retain(|socket| filter.holds(&Subject::of_socket(socket)));
+            (sockets, blind_spot)
         })
         .await
     }
@@ -305,6 +364,25 @@ impl Daemon {
     }
 }
 
+/// An answer that comes line by line.
+fn streamed(body: Channel<Bytes, io::Error>, blind_spot: Option<&str>) -> Answer {
+    let mut answer = Response::new(Either::Right(body));
+    answer.headers_mut().insert(CONTENT_TYPE, LINES);
+    if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(spot).ok()) {
+        answer.headers_mut().insert(BLIND_SPOT, blind_spot);
+    }
+    answer
+}
+
+/// The states that need be looked for.
+fn wanted_states(named: Vec<TcpState>, filter: &Expression) -> Vec<TcpState> {
+    let mut states = if named.is_empty() { TcpState::CLOSING.to_vec() } else { named };
+    if let Some(wanted) = filter.states() {
+        states.retain(|state| wanted.contains(state));
+    }
+    states
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     spawn_blocking(work).await.map_err(broken)
 }
@@ -337,26 +415,4 @@ fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, TEXT);
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_question_names_namespaces_and_states() {
-        let question = Question::parse("netns=1,2&state=time_wait,fin-wait-2").expect("a question");
-        let states = vec![TcpState::TimeWait, TcpState::FinWait2];
-        assert_eq!(question, Question { netns: vec![1, 2], states });
-        assert_eq!(Question::parse(""), Ok(Question::default()));
-        for (query, part) in [
-            ("netns=x", "netns"),
-            ("state=open", "state"),
-            ("state=listen", "state"),
-            ("colour=red", "colour"),
-        ] {
-            let error = Question::parse(query).expect_err("it makes no sense");
-            assert!(error.contains(part), "{error}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `tcp-close daemon`: follows every close, and serves metrics.
 
 use std::{
+    net::SocketAddr,
     ops::ControlFlow,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -20,8 +21,10 @@ use crate::{
     api::{self, BindError, Socket},
     clock::{self, Anchor},
     event::TcpState,
+    feed::Feed,
     http::{self, Patience, Served},
     kernel::limits::Limits,
+    line::Teller,
     metrics::Metrics,
     owner::Homes,
     pipeline::{MOST_SCRAPES, Pipeline, Request, Turn},
@@ -47,10 +50,12 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let reports: Vec<HookReport> = probe.reports().to_vec();
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
+    let teller = Teller::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
     let pipeline = Pipeline::new(probe, &preflight, settings.limits);
     let homes = Arc::new(Mutex::new(Homes::of_this_host()));
     let ports = Arc::new(Ports::new(settings.probe.netns.clone()));
     let connects = Arc::new(Connects::default());
+    let feed = Arc::new(Feed::new(settings.remember, Arc::clone(&homes)));
     let metrics =
         Metrics::new(&reports, preflight.reset_reasons().clone(), settings.limits, pipeline.usual_wait())
             .context("cannot set up the metrics")
@@ -60,11 +65,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     drop(preflight);
     let metrics = Arc::new(Mutex::new(metrics));
 
-    let address = settings.listen_address;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
-        .map_err(Failure::Other)?;
+    let (listener, address) = listen(settings.listen_address).await?;
     let (scrape, asked) = mpsc::channel(MOST_SCRAPES);
     let (ask, requests) = mpsc::channel(1);
     let ready = CancellationToken::new();
@@ -77,8 +78,6 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         ready: ready.clone(),
         stopping: stopping.clone(),
     });
-    // Asked of the listener, since port 0 lets the kernel choose.
-    let address = listener.local_addr().unwrap_or(address);
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(http::serve(listener, served, Patience::USUAL));
     tasks.spawn(table::forward(asked, ask.clone(), Arc::clone(&table)));
@@ -103,7 +102,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let ports_seen = Arc::clone(&ports);
     // It is there for as long as the daemon.
     let socket = bind(&settings.socket)?.map(|(socket, listener)| {
-        let daemon = api::Daemon::new(netns, ask, homes, ports);
+        let daemon = api::Daemon::new(netns, ask, homes, ports, Arc::clone(&feed), teller);
         tasks.spawn(api::serve(listener, Arc::new(daemon), stopping.clone()));
         socket
     });
@@ -124,6 +123,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         let anchor = Anchor::now();
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.update(&turn, &anchor);
+        feed.tell(turn.observations, &anchor);
+        metrics.remembered(feed.remembered());
         if turn.scraped {
             metrics.update_on_scrape(&turn, &Limits::read());
             let (census, substates) = table.census(turn.tracker, anchor.monotonic());
@@ -144,6 +145,16 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let reason = outcome?;
     tracing::info!(?reason, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Listens for HTTP, and tells where: port 0 lets the kernel choose.
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
+        .map_err(Failure::Other)?;
+    let address = listener.local_addr().unwrap_or(address);
+    Ok((listener, address))
 }
 
 /// The socket that the other commands ask at. Where nobody has said which, none is no reason not to start.

@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 
 use super::{Failure, runtime};
 use crate::{
-    api::{AskError, Client},
+    api::{AskError, Client, Question},
     cli::Output,
     ports::{Ports, Pressure},
     render::Table,
@@ -29,7 +29,7 @@ pub(super) fn run(settings: &PortsSettings) -> Result<ExitCode, Failure> {
                 tracing::debug!("{error}");
                 standalone()?
             }
-            Err(error) => return Err(Failure::Other(error.into())),
+            Err(error) => return Err(error.into()),
         }
     };
     if let Some(blind_spot) = blind_spot {
@@ -45,8 +45,8 @@ pub(super) fn run(settings: &PortsSettings) -> Result<ExitCode, Failure> {
 type Answer = (Vec<Pressure>, Option<String>);
 
 async fn from_daemon(settings: &PortsSettings) -> Result<Answer, AskError> {
-    let mut client = Client::connect(&settings.daemon).await?;
-    let mut lines = client.ports(&settings.netns).await?;
+    let question = Question { netns: settings.netns.clone(), ..Question::default() };
+    let mut lines = Client::connect(&settings.daemon).await?.ports(&question).await?;
     let mut pressures = Vec::new();
     while let Some(some) = lines.next().await? {
         pressures.extend::<Vec<Pressure>>(some);

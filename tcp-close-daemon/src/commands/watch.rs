@@ -1,26 +1,33 @@
-//! `tcp-close watch`: a line per close as it ends, and per TIME-WAIT as it ends.
+//! `tcp-close watch`: a line per close as it ends, and per TIME-WAIT as it ends: as the daemon tells it, if there is one,
+//! else as it is seen here.
 
 use std::{
     io::{self, BufWriter, ErrorKind, StdoutLock, Write as _},
     ops::ControlFlow,
     process::ExitCode,
+    time::Duration,
 };
 
 use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Failure, LossLog, attach, runtime};
+use super::{
+    Failure, runtime,
+    seen::{self, Seen},
+};
 use crate::{
+    api::{self, AskError, Client, Missed, Question},
     cli::Output,
-    clock::{self, Anchor},
-    lifecycle::Observation,
-    owner::Homes,
-    pipeline::{Pipeline, Turn},
-    probe::Hook,
-    render::{Json, Table},
+    kernel::capabilities,
+    line::Line,
+    render::Table,
     settings::WatchSettings,
     shutdown::Shutdown,
 };
+
+/// How often it is looked whether anybody reads what is printed.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) fn run(settings: WatchSettings) -> Result<ExitCode, Failure> {
     runtime()?.block_on(watch(settings))
@@ -29,40 +36,101 @@ pub(super) fn run(settings: WatchSettings) -> Result<ExitCode, Failure> {
 async fn watch(settings: WatchSettings) -> Result<ExitCode, Failure> {
     let mut shutdown = Shutdown::listen(settings.duration)
         .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))?;
-    let (preflight, probe) = attach("watch", &settings.probe)?;
-    let json = Json::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
-    let pipeline = Pipeline::new(probe, &preflight, settings.limits);
-    // What it knows of the kernel's types takes megabytes.
-    drop(preflight);
-    let mut lines = Lines::new(settings, json);
-    if let Err(error) = lines.header() {
-        return ended(error);
-    }
-    let mut losses = LossLog::default();
-    let mut failed = None;
-    let turn = |turn: Turn<'_>| {
-        losses.look(turn.lost_total(), clock::monotonic_now());
-        match lines.write(turn.observations) {
-            Ok(flow) => flow,
-            Err(error) => {
-                failed = Some(error);
-                ControlFlow::Break(())
-            }
-        }
+    let printed = match daemon(&settings).await? {
+        Some(lines) => from_daemon(&settings, lines, &mut shutdown).await?,
+        None => from_kernel(&settings, &mut shutdown).await?,
     };
-    pipeline.run(&mut shutdown, None, turn).await?;
-    match failed {
-        Some(error) => ended(error),
-        None => Ok(ExitCode::SUCCESS),
+    match printed {
+        // A reader that has seen enough, such as `head`, is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+        _ => Ok(ExitCode::SUCCESS),
     }
 }
 
-/// A reader that has seen enough, such as `head`, is no error.
-fn ended(error: io::Error) -> Result<ExitCode, Failure> {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        _ => Err(Failure::Stdout(error)),
+/// What the daemon has to tell, if it is to be asked and there is one.
+async fn daemon(settings: &WatchSettings) -> Result<Option<api::Lines>, Failure> {
+    // How connections are opened is told by nobody else.
+    let sees_more_itself = settings.wanted.transitions && !settings.daemon.named && capabilities::are_held();
+    if settings.standalone || sees_more_itself {
+        return Ok(None);
     }
+    match ask(settings).await {
+        Ok(lines) => Ok(Some(lines)),
+        Err(AskError::NoDaemon(_)) if !settings.daemon.named && settings.since.is_none() => Ok(None),
+        Err(AskError::NotAllowed(_)) if !settings.daemon.named && capabilities::are_held() => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn ask(settings: &WatchSettings) -> Result<api::Lines, AskError> {
+    let question = Question {
+        filter: settings.wanted.filter.clone(),
+        since: settings.since,
+        follow: true,
+        ..Question::default()
+    };
+    let client = Client::connect(&settings.daemon).await?;
+    if settings.wanted.transitions {
+        client.transitions(&question).await
+    } else {
+        client.ends(&question).await
+    }
+}
+
+/// Prints what the daemon tells.
+async fn from_daemon(
+    settings: &WatchSettings,
+    mut lines: api::Lines,
+    shutdown: &mut Shutdown,
+) -> Result<io::Result<()>, Failure> {
+    if let Some(blind_spot) = &lines.blind_spot {
+        tracing::warn!("there may be more: {blind_spot}");
+    }
+    let mut printer = Printer::new(settings);
+    if let Err(error) = printer.header(settings.wanted.transitions) {
+        return Ok(Err(error));
+    }
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = shutdown.reason() => return Ok(Ok(())),
+            came = lines.next_bytes() => {
+                let Some(came) = came? else {
+                    return Err(Failure::Other(anyhow::anyhow!("the daemon stopped")));
+                };
+                match printer.told(&came)? {
+                    Ok(ControlFlow::Continue(())) => {}
+                    Ok(ControlFlow::Break(())) => return Ok(Ok(())),
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            _ = look.tick() => {
+                if reader_is_gone() {
+                    return Ok(Ok(()));
+                }
+            }
+        }
+    }
+}
+
+/// Prints what is seen here.
+async fn from_kernel(settings: &WatchSettings, shutdown: &mut Shutdown) -> Result<io::Result<()>, Failure> {
+    let mut printer = Printer::new(settings);
+    let mut failed = None;
+    let print = |seen: Seen| {
+        let printed = match seen {
+            Seen::Attached => printer.header(settings.wanted.transitions).map(|()| ControlFlow::Continue(())),
+            Seen::Lines(lines) => printer.lines(&lines),
+        };
+        printed.unwrap_or_else(|error| {
+            failed = Some(error);
+            ControlFlow::Break(())
+        })
+    };
+    seen::follow("watch", &settings.wanted, shutdown, print).await?;
+    Ok(failed.map_or(Ok(()), Err))
 }
 
 /// Whether stdout is a pipe that nobody reads any more; on a quiet host it may be long until a write tells.
@@ -73,91 +141,88 @@ fn reader_is_gone() -> bool {
     poll(&mut polled, Some(&now)).is_ok() && polled.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
 }
 
-/// Writes the lines that are wanted, until there are enough.
-struct Lines {
-    settings: WatchSettings,
+/// Prints lines, until there are enough.
+struct Printer {
+    output: Output,
+    with_header: bool,
     table: Table,
-    json: Json,
-    homes: Homes,
     out: BufWriter<StdoutLock<'static>>,
     left: Option<u64>,
 }
 
-impl Lines {
-    fn new(settings: WatchSettings, json: Json) -> Self {
+impl Printer {
+    fn new(settings: &WatchSettings) -> Self {
         Self {
+            output: settings.lines.output,
+            with_header: settings.lines.header,
             table: Table::new(settings.lines.wide, TimeZone::system()),
-            json,
-            homes: Homes::of_this_host(),
             out: BufWriter::new(io::stdout().lock()),
             left: settings.count,
-            settings,
         }
     }
 
-    fn header(&mut self) -> io::Result<()> {
-        if self.settings.lines.output == Output::Table && self.settings.lines.header {
-            let header = if self.settings.transitions.is_some() {
-                self.table.transitions_header()
-            } else {
-                self.table.header()
-            };
+    fn header(&mut self, transitions: bool) -> io::Result<()> {
+        if self.output == Output::Table && self.with_header {
+            let header = if transitions { self.table.transitions_header() } else { self.table.header() };
             writeln!(self.out, "{header}")?;
         }
         self.out.flush()
     }
 
-    /// Writes a line for each observation that is wanted, and flushes what was written.
-    fn write(&mut self, observations: &[Observation]) -> io::Result<ControlFlow<()>> {
+    /// Prints lines, if anybody reads them, and tells whether that is enough.
+    fn lines(&mut self, lines: &[Line]) -> io::Result<ControlFlow<()>> {
         if reader_is_gone() {
             return Err(ErrorKind::BrokenPipe.into());
         }
-        let anchor = Anchor::now();
-        let mut written = false;
-        for observation in observations {
-            if self.left == Some(0) {
-                break;
+        lines.iter().try_for_each(|line| self.line(line))?;
+        self.flush()
+    }
+
+    /// Prints a line, if there have not been enough.
+    fn line(&mut self, line: &Line) -> io::Result<()> {
+        if self.is_enough() {
+            return Ok(());
+        }
+        match self.output {
+            Output::Table => writeln!(self.out, "{}", self.table.line(line))?,
+            Output::Json => writeln!(self.out, "{}", line.json())?,
+        }
+        self.left = self.left.map(|left| left - 1);
+        Ok(())
+    }
+
+    /// Prints what a daemon has told, one line of JSON after the other; what is to be JSON is printed as it came.
+    fn told(&mut self, lines: &[u8]) -> Result<io::Result<ControlFlow<()>>, Failure> {
+        for told in lines.split_inclusive(|&byte| byte == b'\n') {
+            if let Some(missed) = Missed::read(told) {
+                tracing::warn!(
+                    "at most {} lines are missing: they came faster than they were read",
+                    missed.lines
+                );
+                continue;
             }
-            if self.is_wanted(observation) && self.line(observation, &anchor)? {
-                written = true;
+            let printed = if self.output == Output::Table {
+                self.line(&serde_json::from_slice(told).map_err(AskError::NotUnderstood)?)
+            } else if self.is_enough() {
+                Ok(())
+            } else {
                 self.left = self.left.map(|left| left - 1);
+                self.out.write_all(told)
+            };
+            if let Err(error) = printed {
+                return Ok(Err(error));
             }
         }
-        if written {
-            self.out.flush()?;
-        }
-        Ok(if self.left == Some(0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(self.flush())
     }
 
-    fn is_wanted(&self, observation: &Observation) -> bool {
-        let filter = &self.settings.filter;
-        match (observation, &self.settings.transitions) {
-            (Observation::Transition(transition), Some(states)) => {
-                let touched = [transition.from, transition.to];
-                (states.is_empty() || states.iter().any(|state| touched.contains(state)))
-                    && filter.matches(&transition.pair, &[transition.process])
-            }
-            (Observation::Closed(closed), None) => {
-                filter.matches(&closed.story.pair, &closed.story.processes())
-            }
-            (Observation::MinisockEnded(ended), None) => {
-                filter.matches(&ended.pair, &ended.story.map_or([None; 2], |story| story.processes()))
-            }
-            _ => false,
-        }
+    /// Makes sure that what was printed can be read, and tells whether that is enough.
+    fn flush(&mut self) -> io::Result<ControlFlow<()>> {
+        self.out.flush()?;
+        Ok(if self.is_enough() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 
-    /// Writes the line of an observation, if it has one.
-    fn line(&mut self, observation: &Observation, anchor: &Anchor) -> io::Result<bool> {
-        let cgroup = observation.story().and_then(|story| story.cgroup);
-        let home = cgroup.and_then(|cgroup| self.homes.get(cgroup, clock::monotonic_now));
-        let line = match self.settings.lines.output {
-            Output::Table => self.table.line(observation, home.as_deref(), anchor),
-            Output::Json => self.json.line(observation, home.as_deref(), anchor),
-        };
-        match line {
-            Some(line) => writeln!(self.out, "{line}").map(|()| true),
-            None => Ok(false),
-        }
+    fn is_enough(&self) -> bool {
+        self.left == Some(0)
     }
 }

@@ -27,6 +27,11 @@ pub fn in_initial_user_namespace() -> bool {
     map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// Whether this process has all that the probes cannot do without.
+pub fn are_held() -> bool {
+    needs().iter().all(|need| need.held || !need.required)
+}
+
 /// Everything the probes need, whether held or not.
 pub fn needs() -> Vec<Need> {
     let initial = in_initial_user_namespace();

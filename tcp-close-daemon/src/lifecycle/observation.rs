@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Something that happened to a connection, or became known about it.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[expect(
     clippy::large_enum_variant,
     reason = "few at a time, and gone at the end of a turn: no allocation for each"
@@ -46,7 +46,7 @@ impl Observation {
 }
 
 /// A full socket changed its state.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Transition {
     /// When.
     pub at: Monotonic,
@@ -67,7 +67,7 @@ pub struct Transition {
 }
 
 /// Everything known of one end of one connection, from its first closing state on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Story {
     /// Which connection.
     pub id: ConnectionId,
@@ -141,7 +141,8 @@ impl Role {
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Manner {
     /// FINs were exchanged.
     Graceful,
@@ -176,7 +177,7 @@ impl Manner {
 const MOST_STATES: usize = 4;
 
 /// The closing states a full socket passed through, in order, with the time it spent in each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct States {
     visits: [Option<(TcpState, Option<Duration>)>; MOST_STATES],
 }
@@ -215,7 +216,7 @@ impl States {
 }
 
 /// Sequence numbers of the two FINs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fin {
     /// Of our FIN.
     pub seq: Option<u32>,
@@ -233,7 +234,7 @@ pub struct Fin {
 const MOST_RETRANSMITS: usize = 16;
 
 /// Times after a first moment, to the microsecond; the first sixteen, none longer than 71 minutes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Schedule {
     microseconds: [Option<NonZeroU32>; MOST_RETRANSMITS],
 }
@@ -254,7 +255,7 @@ impl Schedule {
 }
 
 /// Payload of a connection; `None` for what was not seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bytes {
     /// Sent, each byte counted once.
     pub sent: Option<u64>,
@@ -267,7 +268,7 @@ pub struct Bytes {
 }
 
 /// The reset that ended a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetSeen {
     /// Sent by this end, not received.
     pub sent: bool,
@@ -276,7 +277,7 @@ pub struct ResetSeen {
 }
 
 /// A full socket's life is over.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Closed {
     /// When it entered CLOSE.
     pub at: Monotonic,
@@ -288,7 +289,8 @@ pub struct Closed {
 }
 
 /// Where a full socket goes when its life is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Then {
     /// Nothing is left of it.
     Closed,
@@ -313,7 +315,7 @@ impl Then {
 }
 
 /// A minisock began.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MinisockBegan {
     /// When.
     pub at: Monotonic,
@@ -326,7 +328,7 @@ pub struct MinisockBegan {
 }
 
 /// A minisock's wait began again.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Restarted {
     /// When.
     pub at: Monotonic,
@@ -337,7 +339,7 @@ pub struct Restarted {
 }
 
 /// A minisock in TIME-WAIT dealt with a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Absorbed {
     /// The peer's FIN came again: the final acknowledgement was lost.
     FinAgain,
@@ -346,7 +348,7 @@ pub enum Absorbed {
 }
 
 /// A minisock's life is over.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MinisockEnded {
     /// When.
     pub at: Monotonic,
@@ -377,7 +379,8 @@ pub struct MinisockEnded {
 }
 
 /// Why a minisock ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndCause {
     /// TIME-WAIT: its time was up.
     Expired,
@@ -442,7 +445,7 @@ impl EndCause {
 }
 
 /// A TIME-WAIT that is over, measured.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TimeWait {
     /// From entry to end.
     pub dwell: Duration,
@@ -474,7 +477,8 @@ pub const RFC_9293_2MSL: Duration = Duration::from_secs(240);
 pub const LINUX_MSL: Duration = Duration::from_secs(30);
 
 /// How the entry into TIME-WAIT, and its restarts, are known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Witness {
     /// Each was seen.
     Exact,
@@ -493,7 +497,8 @@ impl Witness {
 }
 
 /// A dwell against the nominal wait and its slack.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// Shorter than the nominal wait.
     Premature,

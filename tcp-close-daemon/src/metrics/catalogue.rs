@@ -145,9 +145,9 @@ catalogue! {
     reconcile_corrections_total: IntCounterVec = counters("Sockets that the kernel's table put right: added because nobody had seen them close, removed because their end was lost, changed because they were in another state.", &["correction"]);
     last_reconcile_timestamp_seconds: Gauge = gauge_f64("Time when the kernel's table was last taken in, in seconds since the epoch; 0 before the first.");
     kernel_difference: IntGaugeVec = gauges("Ours minus the kernel's, where the two differed in every one of several looks: sockstat_tw, the minisocks that are followed and those that /proc/net/sockstat counts. Not there before the first look.", &["counter"]);
-    tracked: IntGaugeVec = gauges("Entries in a table of the core.", &["table"]);
-    tracked_limit: IntGaugeVec = gauges("Entries a table of the core may have.", &["table"]);
-    tracked_evicted_total: IntCounterVec = counters("Entries that had to make room in a table of the core.", &["table"]);
+    tracked: IntGaugeVec = gauges("Entries in a table of what is followed, or has ended and is remembered.", &["table"]);
+    tracked_limit: IntGaugeVec = gauges("Entries that a table may have.", &["table"]);
+    tracked_evicted_total: IntCounterVec = counters("Entries that had to make room in a table.", &["table"]);
     hook_info: IntGaugeVec = gauges("1 for each hook, with the rung it hangs on and what became of it.", &["hook", "rung", "verdict"]);
     program_seconds_total: CounterVec = counters_f64("Time a program of the kernel side ran, while kernel.bpf_stats_enabled is on.", &["program"]);
     program_runs_total: IntCounterVec = counters("Runs of a program of the kernel side, while kernel.bpf_stats_enabled is on.", &["program"]);
@@ -183,7 +183,7 @@ impl Catalogue {
         for metric in ["service_endpoints_closed_total", "service_sockets"] {
             catalogue.series_dropped_total.with_label_values(&[metric]);
         }
-        for table in ["sockets", "minisocks"] {
+        for table in ["sockets", "minisocks", "ended"] {
             catalogue.tracked.with_label_values(&[table]);
             catalogue.tracked_limit.with_label_values(&[table]);
             catalogue.tracked_evicted_total.with_label_values(&[table]);

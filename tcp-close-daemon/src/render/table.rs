@@ -1,19 +1,20 @@
 //! The tables of `watch`, `list` and `ports`.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use jiff::tz::TimeZone;
 
 use super::measure::Measure;
 use crate::{
-    clock::Anchor,
-    closing::ClosingSocket,
-    event::{Monotonic, Pair, Process, TcpState},
-    lifecycle::{
-        Observation,
-        observation::{Closed, Manner, MinisockEnded, States, Story, Then, Transition},
+    cli::GroupKey,
+    closing::{ClosingSocket, Group},
+    event::{Pair, Process, TcpState},
+    lifecycle::observation::{EndCause, Manner, Then},
+    line::{
+        ClosedLine, FinWait2EndedLine, Head, Line, StateLine, StoryLine, TimeWaitEndedLine, TimeWaitLine,
+        TransitionLine,
     },
-    owner::{Home, Owner},
+    owner::Owner,
     ports::Pressure,
 };
 
@@ -41,7 +42,7 @@ const CUT: char = '…';
 /// What is not known, or does not apply.
 const NOTHING: &str = "-";
 
-/// Renders observations as lines of a table.
+/// Renders lines of a table.
 pub struct Table {
     address_width: usize,
     zone: TimeZone,
@@ -74,19 +75,14 @@ impl Table {
     /// The line of a socket that is closing.
     pub fn closing(&self, socket: &ClosingSocket) -> String {
         let Pair { local, remote } = socket.pair();
-        let seconds = |seconds: Option<f64>| {
-            let duration = seconds.and_then(|seconds| std::time::Duration::try_from_secs_f64(seconds).ok());
-            dwell(duration)
-        };
         let known = socket.processes().into_iter().flatten().next();
-        let Owner { unit, container, .. } = &socket.owner;
         self.list_row([
             socket.state.ss_name(),
-            &owned_by(known, unit.as_deref().or(container.as_deref())),
+            &owned_by(known, &socket.owner),
             &self.address(local),
             &self.address(remote),
-            &seconds(socket.age_seconds),
-            &seconds(socket.left_seconds),
+            &measured(socket.age_seconds),
+            &measured(socket.left_seconds),
         ])
     }
 
@@ -94,6 +90,30 @@ impl Table {
         let [state, owner, local, remote, age, left] = columns;
         let width = self.address_width;
         format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {age:<6} {left}")
+    }
+
+    /// Names of the columns of groups of sockets that have this in common.
+    pub fn groups_header(key: GroupKey) -> String {
+        let key = match key {
+            GroupKey::Owner => "OWNER",
+            GroupKey::Remote => "REMOTE",
+            GroupKey::State => "STATE",
+            GroupKey::Unit => "UNIT",
+        };
+        groups_row(["SOCKETS", "FIN1", "FIN2", "TW", "CWAIT", "LACK", "CLOSING"], "OLDEST", key)
+    }
+
+    /// The line of a group of sockets.
+    pub fn group(group: &Group) -> String {
+        let count = |state| group.states.get(&state).copied().unwrap_or_default().to_string();
+        let [fin1, fin2, time_wait, close_wait, last_ack, closing] = TcpState::CLOSING.map(count);
+        let sockets = group.sockets.to_string();
+        let key = group.key.as_deref().unwrap_or(NOTHING);
+        groups_row(
+            [&sockets, &fin1, &fin2, &time_wait, &close_wait, &last_ack, &closing],
+            &measured(group.oldest_seconds),
+            key,
+        )
     }
 
     /// Names of the columns of ports.
@@ -109,7 +129,6 @@ impl Table {
         let Pressure { used, reusable, available, range, .. } = pressure;
         let time_wait = pressure.states.get(&TcpState::TimeWait).copied().unwrap_or_default();
         let rate = |rate: Option<f64>| rate.map_or_else(|| NOTHING.to_owned(), |rate| format!("{rate:.0}"));
-        let left = pressure.exhaustion_seconds.map(std::time::Duration::try_from_secs_f64);
         self.ports_row(
             [
                 &without_end(&pressure.netns_name, NETNS_WIDTH),
@@ -124,10 +143,7 @@ impl Table {
                 &range.to_string(),
                 &rate(pressure.connects_per_second),
                 &rate(pressure.releases_per_second),
-                &match left {
-                    Some(Ok(left)) => Measure(left).to_string(),
-                    _ => NOTHING.to_owned(),
-                },
+                &measured(pressure.exhaustion_seconds),
             ],
         )
     }
@@ -142,20 +158,20 @@ impl Table {
         )
     }
 
-    /// The line of an observation; `None` for one that has none.
-    pub fn line(&self, observation: &Observation, home: Option<&Home>, anchor: &Anchor) -> Option<String> {
-        match observation {
-            Observation::Closed(closed) => Some(self.closed(closed, home, anchor)),
-            Observation::MinisockEnded(ended) => Some(self.minisock_ended(ended, home, anchor)),
-            Observation::Transition(transition) => Some(self.transition(transition, anchor)),
-            _ => None,
+    /// The line of what became of a connection.
+    pub fn line(&self, line: &Line) -> String {
+        match line {
+            Line::Closed(closed) => self.closed(closed),
+            Line::TimeWaitEnded(ended) => self.time_wait_ended(ended),
+            Line::FinWait2Ended(ended) => self.fin_wait2_ended(ended),
+            Line::Transition(transition) => self.transition(transition),
         }
     }
 
-    fn closed(&self, closed: &Closed, home: Option<&Home>, anchor: &Anchor) -> String {
-        let Story { role, manner, pair, states, .. } = &closed.story;
-        let [fin1, fin2, close_wait, last_ack] = dwells(states);
-        let end = match closed.then {
+    fn closed(&self, closed: &ClosedLine) -> String {
+        let ClosedLine { head, story, then, .. } = closed;
+        let [fin1, fin2, close_wait, last_ack] = dwells(&story.states);
+        let end = match then {
             Some(Then::Closed) => "closed",
             Some(Then::TimeWait) => "time-wait",
             Some(Then::FinWait2) => "fin-wait-2",
@@ -163,60 +179,70 @@ impl Table {
             None => "unknown",
         };
         self.row([
-            &self.time(closed.at, anchor),
+            &self.time(head),
             "closed",
-            role_word(role.label()),
-            &owner(Some(&closed.story), home),
-            &self.address(pair.local),
-            &self.address(pair.remote),
-            manner.map_or("unknown", manner_word),
+            role(story),
+            &owner(&story.owner),
+            &self.address(head.local.into()),
+            &self.address(head.remote.into()),
+            story.manner.map_or("unknown", manner_word),
             &fin1,
-            if closed.then == Some(Then::FinWait2) { GOES_ON } else { &fin2 },
+            if *then == Some(Then::FinWait2) { GOES_ON } else { &fin2 },
             &close_wait,
             &last_ack,
-            if closed.then == Some(Then::TimeWait) { GOES_ON } else { NOTHING },
+            if *then == Some(Then::TimeWait) { GOES_ON } else { NOTHING },
             end,
         ])
     }
 
-    fn minisock_ended(&self, ended: &MinisockEnded, home: Option<&Home>, anchor: &Anchor) -> String {
-        let story = ended.story.as_ref();
-        let [fin1, ..] = dwells(&story.map(|story| story.states).unwrap_or_default());
-        let fin2 = ended.fin_wait2.map_or_else(|| NOTHING.to_owned(), |dwell| Measure(dwell).to_string());
-        let time_wait = ended
-            .time_wait
-            .map_or_else(|| NOTHING.to_owned(), |time_wait| Measure(time_wait.dwell).to_string());
-        let cause = ended.cause.label().replace('_', "-");
-        let by = ended.by.as_ref().map_or_else(String::new, |by| format!(" by {}/{}", by.comm, by.pid));
-        let verdict = ended.time_wait.map_or_else(String::new, |wait| format!(" ({})", wait.verdict.label()));
-        let end = format!("{cause}{by}{verdict}");
+    fn time_wait_ended(&self, ended: &TimeWaitEndedLine) -> String {
+        let TimeWaitLine { cause, by, seconds, verdict, .. } = &ended.time_wait;
+        let end = format!("{} ({})", end(*cause, by.as_ref()), verdict.label());
+        self.minisock_ended("tw-ended", &ended.head, &ended.story, &measured(Some(*seconds)), &end)
+    }
+
+    fn fin_wait2_ended(&self, ended: &FinWait2EndedLine) -> String {
+        let end = end(ended.cause, ended.by.as_ref());
+        self.minisock_ended("fw2-ended", &ended.head, &ended.story, NOTHING, &end)
+    }
+
+    fn minisock_ended(
+        &self,
+        event: &str,
+        head: &Head,
+        story: &StoryLine,
+        time_wait: &str,
+        end: &str,
+    ) -> String {
+        let [fin1, fin2, ..] = dwells(&story.states);
         self.row([
-            &self.time(ended.at, anchor),
-            if ended.time_wait.is_some() { "tw-ended" } else { "fw2-ended" },
-            story.map_or("unknown", |story| role_word(story.role.label())),
-            &owner(story, home),
-            &self.address(ended.pair.local),
-            &self.address(ended.pair.remote),
+            &self.time(head),
+            event,
+            role(story),
+            &owner(&story.owner),
+            &self.address(head.local.into()),
+            &self.address(head.remote.into()),
             NOTHING,
             &fin1,
             &fin2,
             NOTHING,
             NOTHING,
-            &time_wait,
-            &end,
+            time_wait,
+            end,
         ])
     }
 
-    fn transition(&self, transition: &Transition, anchor: &Anchor) -> String {
+    fn transition(&self, transition: &TransitionLine) -> String {
+        let head = &transition.head;
         self.transitions_row([
-            &self.time(transition.at, anchor),
-            &transition.process.map_or_else(|| NOTHING.to_owned(), process),
-            &self.address(transition.pair.local),
-            &self.address(transition.pair.remote),
+            &self.time(head),
+            &transition.owner.closer.map_or_else(|| NOTHING.to_owned(), process),
+            &self.address(head.local.into()),
+            &self.address(head.remote.into()),
             &kernel_name(transition.from),
             "->",
             &kernel_name(transition.to),
-            &dwell(transition.dwell),
+            &measured(transition.seconds),
         ])
     }
 
@@ -252,9 +278,27 @@ impl Table {
     }
 
     /// Time of day, local, to the millisecond.
-    fn time(&self, at: Monotonic, anchor: &Anchor) -> String {
-        anchor.wall(at).to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
+    fn time(&self, head: &Head) -> String {
+        head.time.to_zoned(self.zone.clone()).strftime("%H:%M:%S%.3f").to_string()
     }
+}
+
+fn groups_row(counts: [&str; 7], oldest: &str, key: &str) -> String {
+    let [sockets, fin1, fin2, time_wait, close_wait, last_ack, closing] = counts;
+    format!(
+        "{sockets:>7} {fin1:>6} {fin2:>6} {time_wait:>6} {close_wait:>6} {last_ack:>6} {closing:>7} {oldest:>6}  {key}"
+    )
+}
+
+/// Who closed first.
+fn role(story: &StoryLine) -> &'static str {
+    story.role.map_or("unknown", |role| role_word(role.label()))
+}
+
+/// Why a minisock ended, and who was behind it.
+fn end(cause: EndCause, by: Option<&Process>) -> String {
+    let by = by.map_or_else(String::new, |by| format!(" by {}/{}", by.comm, by.pid));
+    format!("{}{by}", cause.label().replace('_', "-"))
 }
 
 /// A role in its column's seven characters.
@@ -274,13 +318,16 @@ const fn manner_word(manner: Manner) -> &'static str {
 }
 
 /// Who closed, else who opened; where no process is known, whose service or container it is.
-fn owner(story: Option<&Story>, home: Option<&Home>) -> String {
-    owned_by(story.and_then(|story| story.closer.or(story.opener)), home.and_then(Home::name))
+fn owner(owner: &Owner) -> String {
+    owned_by(owner.closer.or(owner.opener), owner)
 }
 
-fn owned_by(known: Option<Process>, home: Option<&str>) -> String {
-    let or_home = || home.map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH));
-    known.map_or_else(or_home, process)
+fn owned_by(known: Option<Process>, Owner { unit, container, .. }: &Owner) -> String {
+    let home = || {
+        let name = unit.as_deref().or(container.as_deref());
+        name.map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH))
+    };
+    known.map_or_else(home, process)
 }
 
 /// `comm/pid`, as `ss -p` names a process.
@@ -311,23 +358,19 @@ fn without_middle(text: &str, room: usize) -> String {
 }
 
 /// FIN-WAIT-1, FIN-WAIT-2, CLOSE-WAIT, LAST-ACK. CLOSING, which is rare and short, is in the JSON only.
-fn dwells(states: &States) -> [String; 4] {
-    let of = |state| states.contains(state).then(|| dwell_or_unknown(states.dwell(state)));
-    let or_nothing = |text: Option<String>| text.unwrap_or_else(|| NOTHING.to_owned());
-    [
-        or_nothing(of(TcpState::FinWait1)),
-        or_nothing(of(TcpState::FinWait2)),
-        or_nothing(of(TcpState::CloseWait)),
-        or_nothing(of(TcpState::LastAck)),
-    ]
+fn dwells(states: &[StateLine]) -> [String; 4] {
+    [TcpState::FinWait1, TcpState::FinWait2, TcpState::CloseWait, TcpState::LastAck].map(|state| {
+        match states.iter().find(|visited| visited.state == state) {
+            // Passed through, but for an unknown time.
+            Some(StateLine { seconds: None, .. }) => "?".to_owned(),
+            visited => measured(visited.and_then(|visited| visited.seconds)),
+        }
+    })
 }
 
-fn dwell_or_unknown(dwell: Option<std::time::Duration>) -> String {
-    dwell.map_or_else(|| "?".to_owned(), |dwell| Measure(dwell).to_string())
-}
-
-fn dwell(dwell: Option<std::time::Duration>) -> String {
-    dwell.map_or_else(|| NOTHING.to_owned(), |dwell| Measure(dwell).to_string())
+fn measured(seconds: Option<f64>) -> String {
+    let duration = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.map_or_else(|| NOTHING.to_owned(), |duration| Measure(duration).to_string())
 }
 
 /// A state as bcc's tools print it.

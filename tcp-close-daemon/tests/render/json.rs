@@ -9,8 +9,8 @@ use tcp_close::{
         Observation,
         observation::{Absorbed, EndCause, MinisockEnded, ResetSeen, Story, Then, TimeWait, Transition},
     },
+    line::{Line, Teller},
     owner::Home,
-    render::Json,
 };
 
 use crate::{
@@ -43,10 +43,13 @@ const TIME_WAIT: [&str; 15] = [
 
 /// The one line of an observation, which must be one object on one line.
 fn line(observation: &Observation) -> Value {
-    let json = Json::new(BTreeMap::from([(2, "tcp_abort_on_close".to_owned())]), true);
-    let line = json.line(observation, None, &anchor()).expect("it has a line");
-    assert!(!line.chars().any(char::is_control), "{line:?}");
-    serde_json::from_str(&line).expect("a line is an object")
+    let teller = Teller::new(BTreeMap::from([(2, "tcp_abort_on_close".to_owned())]), true);
+    let line = teller.line(observation, None, &anchor()).expect("it has a line");
+    let json = line.json();
+    assert!(!json.chars().any(char::is_control), "{json:?}");
+    // It travels over the daemon's socket.
+    assert_eq!(serde_json::from_str::<Line>(&json).expect("a line").json(), json);
+    serde_json::from_str(&json).expect("a line is an object")
 }
 
 #[track_caller]
@@ -296,14 +299,14 @@ fn a_name_cannot_break_a_line() {
 
 #[test]
 fn what_has_no_line_has_none() {
-    let json = Json::new(BTreeMap::new(), true);
+    let teller = Teller::new(BTreeMap::new(), true);
     for observation in [
         began(TcpState::TimeWait),
         Observation::ResetNotReceived,
         Observation::Absorbed(Absorbed::FinAgain),
         Observation::Absorbed(Absorbed::Stray),
     ] {
-        assert_eq!(json.line(&observation, None, &anchor()), None);
+        assert_eq!(teller.line(&observation, None, &anchor()), None);
     }
 }
 
@@ -311,10 +314,10 @@ fn what_has_no_line_has_none() {
 fn the_owner_is_who_opened_who_closed_and_where_they_live() {
     let home =
         Home::of_path("/kubepods.slice/kubepods-pod8dbc5577_d0e2_4706_8787_57d52c03ddf2.slice/crio-a.scope");
-    let json = Json::new(BTreeMap::new(), true);
+    let teller = Teller::new(BTreeMap::new(), true);
     let shell = Story { opener: Some(process(7, b"sh")), ..story() };
-    let line = json.line(&closed(shell, None), Some(&home), &anchor()).expect("a line");
-    let value: Value = serde_json::from_str(&line).expect("JSON");
+    let line = teller.line(&closed(shell, None), Some(&home), &anchor()).expect("a line");
+    let value: Value = serde_json::from_str(&line.json()).expect("JSON");
     let expected = json!({
         "opener": {"pid": 7, "comm": "sh"},
         "closer": {"pid": 4242, "comm": "curl"},
@@ -329,9 +332,9 @@ fn the_owner_is_who_opened_who_closed_and_where_they_live() {
 /// Where the hook is missing nobody has counted.
 #[test]
 fn retransmissions_that_are_not_seen_are_unknown() {
-    let json = Json::new(BTreeMap::new(), false);
-    let line = json.line(&closed(story(), None), None, &anchor()).expect("a line");
-    let value: Value = serde_json::from_str(&line).expect("JSON");
+    let teller = Teller::new(BTreeMap::new(), false);
+    let line = teller.line(&closed(story(), None), None, &anchor()).expect("a line");
+    let value: Value = serde_json::from_str(&line.json()).expect("JSON");
     for key in ["retransmits", "retransmitted_after"] {
         assert_eq!(value["fin"][key], Value::Null, "{key}");
     }

@@ -1,7 +1,7 @@
 //! The table, as it looks.
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its strings so")]
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use expect_test::{Expect, expect};
 use jiff::tz::TimeZone;
@@ -9,10 +9,9 @@ use tcp_close::{
     event::{Pair, TcpState},
     lifecycle::{
         Observation,
-        observation::{
-            Absorbed, EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict,
-        },
+        observation::{EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict},
     },
+    line::Teller,
     owner::Home,
     render::Table,
 };
@@ -20,16 +19,22 @@ use tcp_close::{
 use crate::{
     anchor,
     observations::{
-        address, at, began, closed, fin_wait2_story, minisock, passive_story, process, states, story,
-        time_wait, transition, unknown_story,
+        address, at, closed, fin_wait2_story, minisock, passive_story, process, states, story, time_wait,
+        transition, unknown_story,
     },
 };
+
+/// The line of an observation that has one.
+fn line(table: &Table, observation: &Observation, home: Option<&Home>) -> String {
+    let teller = Teller::new(BTreeMap::new(), true);
+    table.line(&teller.line(observation, home, &anchor()).expect("it has a line"))
+}
 
 fn check(wide: bool, observations: &[Observation], expected: &Expect) {
     let table = Table::new(wide, TimeZone::UTC);
     let lines: Vec<String> = [table.header()]
         .into_iter()
-        .chain(observations.iter().filter_map(|observation| table.line(observation, None, &anchor())))
+        .chain(observations.iter().map(|observation| line(&table, observation, None)))
         .collect();
     expected.assert_eq(&(lines.join("\n") + "\n"));
 }
@@ -222,7 +227,7 @@ fn transitions() {
     ];
     let lines: Vec<String> = [table.transitions_header()]
         .into_iter()
-        .chain(rows.iter().filter_map(|row| table.line(&Observation::Transition(*row), None, &anchor())))
+        .chain(rows.iter().map(|row| line(&table, &Observation::Transition(*row), None)))
         .collect();
     expect![[r#"
         TIME         OWNER                LOCAL                 REMOTE                OLDSTATE       NEWSTATE    DWELL
@@ -233,27 +238,13 @@ fn transitions() {
     "#]].assert_eq(&(lines.join("\n") + "\n"));
 }
 
-#[test]
-fn what_has_no_line_has_none() {
-    let table = Table::new(false, TimeZone::UTC);
-    for observation in [
-        began(TcpState::TimeWait),
-        Observation::ResetNotReceived,
-        Observation::FinRetransmitted(TcpState::LastAck),
-        Observation::Absorbed(Absorbed::FinAgain),
-        Observation::Absorbed(Absorbed::Stray),
-    ] {
-        assert_eq!(table.line(&observation, None, &anchor()), None);
-    }
-}
-
 /// Who closed comes first, then who opened, then where they live.
 #[test]
 fn the_owner_is_the_closest_that_is_known() {
     let home = Home::of_path("/system.slice/some-service-with-a-long-name.service");
     let table = Table::new(false, TimeZone::UTC);
     let owner = |story, home: Option<&Home>| {
-        let line = table.line(&closed(story, None), home, &anchor()).expect("a close has a line");
+        let line = line(&table, &closed(story, None), home);
         line.split_ascii_whitespace().nth(3).expect("a column").to_owned()
     };
     let opened = Story { opener: Some(process(7, b"sh")), closer: None, ..story() };
@@ -267,8 +258,7 @@ fn the_owner_is_the_closest_that_is_known() {
 #[test]
 fn times_are_of_the_zone() {
     let zone = TimeZone::fixed(jiff::tz::offset(-3));
-    let line =
-        Table::new(false, zone).line(&closed(story(), None), None, &anchor()).expect("a close has a line");
+    let line = line(&Table::new(false, zone), &closed(story(), None), None);
     assert!(line.starts_with("04:00:01.000 closed"), "{line}");
     assert_eq!(at(1000).as_nanos(), 1_000_000_000);
 }

@@ -96,9 +96,9 @@ impl Drop for RunningDaemon {
 }
 
 /// Starts `watch -o json` on a namespace, and waits until its hooks are attached.
-fn watch(netns: &Netns, arguments: &[&str]) -> (Running, BufReader<std::process::ChildStdout>) {
+pub(crate) fn watch(netns: &Netns, arguments: &[&str]) -> (Running, BufReader<std::process::ChildStdout>) {
     let mut child = program()
-        .args(["-v", "watch", "-o", "json", "--netns", &netns.inode().to_string()])
+        .args(["-v", "watch", "--standalone", "-o", "json", "--netns", &netns.inode().to_string()])
         .args(arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -126,7 +126,7 @@ fn wait_for_line(log: &mut impl std::io::BufRead, word: &str) -> String {
     }
 }
 
-fn next_event(out: &mut impl std::io::BufRead) -> Value {
+pub(crate) fn next_event(out: &mut impl std::io::BufRead) -> Value {
     let mut line = String::new();
     assert_ne!(out.read_line(&mut line).expect("read a line"), 0, "tcp-close ended");
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
@@ -222,7 +222,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> String {
 }
 
 /// The sample of a series, named with its labels as the exposition has them.
-fn sample(exposition: &str, series: &str) -> f64 {
+pub(crate) fn sample(exposition: &str, series: &str) -> f64 {
     let value = exposition.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("{series} in {exposition}")).parse().expect("a number")
 }

@@ -81,6 +81,7 @@ pub(super) enum Tests {
 /// are run with the hooks that a user gets, and not once more with each kind of them.
 const WHATEVER_THE_HOOK: &[&str] = &[
     "close_wait::",
+    "feed::",
     "list::",
     "ports::",
     "reconcile::a_daemon_",
