@@ -90,6 +90,22 @@ Examples:
                                                Where there will be none left in five minutes
 ";
 
+const RECORD_EXAMPLES: &str = "\
+Examples:
+  tcp-close record closes.tcpclose             Until ^C
+  tcp-close record closes.tcpclose --duration 5m --watch
+                                               And print what happens
+  tcp-close record - | ssh host tee closes.tcpclose
+";
+
+const REPLAY_EXAMPLES: &str = "\
+Examples:
+  tcp-close replay closes.tcpclose             What watch would have printed
+  tcp-close replay closes.tcpclose -o json owner = nginx.service
+  tcp-close replay closes.tcpclose --transitions
+  tcp-close replay closes.tcpclose --summary   What they come to
+";
+
 const DAEMON_EXAMPLES: &str = "\
 Examples:
   tcp-close daemon                                     Metrics for this host alone
@@ -190,6 +206,14 @@ pub enum Command {
     /// give it to a new connection.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{PORTS_EXAMPLES}\n{EXIT_CODES}"))]
     Ports(PortsArgs),
+    /// Writes every event to a file, from which replay prints what watch would have.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{RECORD_EXAMPLES}\n{EXIT_CODES}"))]
+    Record(RecordArgs),
+    /// Prints what was recorded, as watch would have then.
+    ///
+    /// On any machine, by anybody: what the lines are made of is in the file.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{FILTER}\n{REPLAY_EXAMPLES}\n{EXIT_CODES}"))]
+    Replay(ReplayArgs),
     /// Follows every close and serves metrics over HTTP.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{DAEMON_EXAMPLES}\n{EXIT_CODES}"))]
     Daemon(DaemonArgs),
@@ -480,6 +504,72 @@ pub struct ShowArgs {
     /// How many closes may be followed at once.
     #[command(flatten)]
     pub tables: TableArgs,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The file, which must not be there yet; - is stdout.
+    pub file: std::path::PathBuf,
+
+    /// Write over a file that is there.
+    #[arg(long, env = "TCP_CLOSE_FORCE", value_parser = FalseyValueParser::new())]
+    pub force: bool,
+
+    /// Print meanwhile what watch would.
+    #[arg(long, env = "TCP_CLOSE_WATCH", value_parser = FalseyValueParser::new())]
+    pub watch: bool,
+
+    /// Stop after this long, such as 10s or 5m.
+    #[arg(long, value_name = "TIME", value_parser = duration, env = "TCP_CLOSE_DURATION")]
+    pub duration: Option<std::time::Duration>,
+
+    /// With --watch: stop after this many lines.
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>, requires = "watch", env = "TCP_CLOSE_COUNT")]
+    pub count: Option<u64>,
+
+    /// How to watch.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+
+    /// How to print lines.
+    #[command(flatten)]
+    pub lines: LinesArgs,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// Arguments of `replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// The file; - is stdin.
+    pub file: std::path::PathBuf,
+
+    /// Print a line per state change instead.
+    #[arg(long, env = "TCP_CLOSE_TRANSITIONS", value_parser = FalseyValueParser::new())]
+    pub transitions: bool,
+
+    /// Only what was in these states, or with --transitions changes from or to them, in the spelling of ss or of the kernel.
+    #[arg(long, value_name = "STATE", value_delimiter = ',', env = "TCP_CLOSE_STATE")]
+    pub state: Vec<TcpState>,
+
+    /// What all of it comes to, in place of the lines.
+    #[arg(long, conflicts_with = "count", env = "TCP_CLOSE_SUMMARY", value_parser = FalseyValueParser::new())]
+    pub summary: bool,
+
+    /// Stop after this many lines.
+    #[arg(long, value_name = "N", value_parser = at_least_one::<u64>, env = "TCP_CLOSE_COUNT")]
+    pub count: Option<u64>,
+
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// How to print them.
+    #[command(flatten)]
+    pub lines: LinesArgs,
 }
 
 /// Arguments of `ports`.

@@ -10,6 +10,11 @@ pub fn monotonic_now() -> Monotonic {
     Monotonic::from_nanos(nanoseconds(clock_gettime(ClockId::Monotonic)))
 }
 
+/// Now, on the wall clock.
+pub fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 fn nanoseconds(time: Timespec) -> u64 {
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);

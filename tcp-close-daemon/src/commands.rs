@@ -22,6 +22,9 @@ mod daemon;
 mod list;
 mod man;
 mod ports;
+mod printer;
+mod record;
+mod replay;
 mod seen;
 mod show;
 mod watch;
@@ -33,6 +36,8 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(&args.try_into()?),
         Command::Show(args) => show::run(&args.try_into()?),
         Command::Ports(args) => ports::run(&args.try_into()?),
+        Command::Record(args) => record::run(&args.try_into()?),
+        Command::Replay(args) => replay::run(&args.try_into()?),
         Command::Daemon(args) => daemon::run(args.try_into()?),
         Command::Check(args) => check::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -331,7 +331,7 @@ pub struct Process {
 pub type CgroupId = NonZeroU64;
 
 /// Something seen, and when.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
     /// When.
     pub at: Monotonic,
@@ -342,7 +342,7 @@ pub struct Event {
 }
 
 /// What was seen.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum EventKind {
     /// A full socket changes its state.
     StateChange(StateChange),
@@ -381,7 +381,7 @@ pub enum EventKind {
 }
 
 /// A socket of the kernel's table that closes, or a minisock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listed {
     /// The socket pair.
     pub pair: Pair,
@@ -396,7 +396,7 @@ pub struct Listed {
 }
 
 /// A full socket changes its state.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StateChange {
     /// The socket pair.
     pub pair: Pair,
@@ -458,7 +458,7 @@ impl StateChange {
 }
 
 /// What `sk_err` says at the end of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SocketError {
     /// 0.
     None,
@@ -473,7 +473,7 @@ pub enum SocketError {
 }
 
 /// A reset is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResetSent {
     /// State of the socket that sends it.
     pub state: TcpState,
@@ -484,7 +484,7 @@ pub struct ResetSent {
 }
 
 /// The timer of a minisock, at a moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MinisockTimer {
     /// The socket pair.
     pub pair: Pair,
@@ -507,7 +507,7 @@ pub struct MinisockTimer {
 }
 
 /// A segment that a minisock has dealt with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a TCP header")]
 pub struct Segment {
     /// Sequence number.
@@ -533,7 +533,7 @@ impl Segment {
 }
 
 /// A minisock's timer is cancelled, or the minisock ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancel {
     /// From this place in the kernel.
     pub site: CancelSite,
@@ -543,7 +543,7 @@ pub struct Cancel {
 
 /// From where in the kernel a minisock's timer was cancelled, or the minisock ended: the first function on the stack
 /// that tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CancelSite {
     /// The timer wheel, on its way to the handler.
     Expiry,

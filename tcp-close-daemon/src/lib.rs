@@ -21,6 +21,7 @@ pub mod owner;
 pub mod pipeline;
 pub mod ports;
 pub mod probe;
+pub mod recording;
 pub mod render;
 mod sentence;
 pub mod settings;

@@ -18,6 +18,7 @@ use crate::{
     event::{ConnectionId, Event, EventKind, Monotonic, Process},
     lifecycle::{Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
+    recording::{Recorder, Step},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
 };
@@ -128,6 +129,8 @@ pub struct Pipeline {
     difference: Option<i64>,
     observations: Vec<Observation>,
     usual_wait: Wait,
+    sees: Sees,
+    recorder: Option<Recorder>,
 }
 
 /// The kernel's table, as far as it has not been taken in yet.
@@ -168,8 +171,21 @@ impl Pipeline {
             difference: None,
             observations: Vec::new(),
             usual_wait: wait,
+            sees,
+            recorder: None,
             probe,
         }
+    }
+
+    /// With somebody who takes in all that the core is told.
+    #[must_use]
+    pub fn recorded(self, recorder: Recorder) -> Self {
+        Self { recorder: Some(recorder), ..self }
+    }
+
+    /// What kinds of events there can be.
+    pub const fn sees(&self) -> Sees {
+        self.sees
     }
 
     /// TIME-WAIT as the kernel's source and tick rate have it.
@@ -191,8 +207,7 @@ impl Pipeline {
             match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
                 Input::Stop(reason) => {
                     self.turn(clock::monotonic_now())?;
-                    self.sequencer.finish(|event| self.tracker.apply(event, &mut self.observations));
-                    self.tracker.finish(&mut self.observations);
+                    self.finish();
                     let _stopping_anyway = each_turn(self.report(false));
                     return Ok(reason);
                 }
@@ -261,7 +276,9 @@ impl Pipeline {
             return;
         };
         let mut apply = |id, kind| {
-            self.tracker.apply(&Event { at: complete, id, kind }, &mut self.observations);
+            let event = Event { at: complete, id, kind };
+            record(&mut self.recorder, || Step::Event(event));
+            self.tracker.apply(&event, &mut self.observations);
         };
         for row in listing.rows.by_ref().take(LISTED_PER_TURN) {
             let read_at = listing.read.get(&row.id.netns).copied().unwrap_or(listing.arrived);
@@ -296,20 +313,34 @@ impl Pipeline {
         let skipped = self.probe.skipped();
         if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // Lost before the counters were read; what was held back since may be part of it.
-            self.tracker.gap(clock::monotonic_now());
+            let now = clock::monotonic_now();
+            record(&mut self.recorder, || Step::Gap(now));
+            self.tracker.gap(now);
         }
         self.counters = counters;
         self.skipped = skipped;
         let complete = now - HOLD_BACK;
         self.sequencer.release(complete, |event| {
+            record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);
         });
+        record(&mut self.recorder, || Step::Advance(complete));
         self.tracker.advance(complete, &mut self.observations);
         self.take_in_listing(complete);
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
         }
         Ok(())
+    }
+
+    /// Tells the core what is left, and that this is all.
+    fn finish(&mut self) {
+        self.sequencer.finish(|event| {
+            record(&mut self.recorder, || Step::Event(*event));
+            self.tracker.apply(event, &mut self.observations);
+        });
+        record(&mut self.recorder, || Step::Finish);
+        self.tracker.finish(&mut self.observations);
     }
 
     fn report(&self, scraped: bool) -> Turn<'_> {
@@ -329,6 +360,12 @@ impl Pipeline {
             listings: self.listings,
             difference: self.difference,
         }
+    }
+}
+
+fn record(recorder: &mut Option<Recorder>, step: impl FnOnce() -> Step) {
+    if let Some(recorder) = recorder {
+        recorder(step());
     }
 }
 

@@ -1,6 +1,11 @@
 //! What was typed, as what it means: checked once, so that nothing after this has to.
 
-use std::{env, net::SocketAddr, time::Duration};
+use std::{
+    env,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use tcp_close_abi::MAX_NETNS;
 
@@ -8,7 +13,7 @@ use crate::{
     api,
     cli::{
         DaemonArgs, FilterArgs, GroupKey, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily,
-        ShowArgs, SortKey, TableArgs, WatchArgs,
+        RecordArgs, ReplayArgs, ShowArgs, SortKey, TableArgs, WatchArgs,
     },
     event::{AddressFamily, TcpState},
     filter::{self, Comparison, Expression, FilterError, Host, HostNames, NameOf, Predicate, Side},
@@ -26,6 +31,9 @@ pub enum SettingsError {
     /// A filter makes no sense.
     #[error("{0}")]
     Filter(#[from] FilterError),
+    /// A recording and lines would get into each other.
+    #[error("a recording on stdout leaves no room for lines: name a file, or leave --watch out")]
+    BothToStdout,
     /// More network namespaces than the kernel side can tell apart.
     #[error(
         "at most {MAX_NETNS} network namespaces can be watched by name, {given} were given; leave --netns out to watch all"
@@ -169,6 +177,83 @@ fn speaks_utf8() -> bool {
     let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_uppercase();
     locale.ends_with("UTF-8") || locale.ends_with("UTF8")
+}
+
+/// What `record` is to do.
+#[derive(Clone, Debug)]
+pub struct RecordSettings {
+    /// What to record; all of it.
+    pub wanted: Wanted,
+    /// The file; `-` is stdout.
+    pub file: PathBuf,
+    /// Whether to write over a file that is there.
+    pub force: bool,
+    /// Lines to print meanwhile, as `watch` does.
+    pub watch: Option<Print>,
+    /// When to stop.
+    pub duration: Option<Duration>,
+}
+
+/// Lines, and how many of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Print {
+    /// Form of the lines.
+    pub lines: Lines,
+    /// After how many to stop.
+    pub count: Option<u64>,
+}
+
+impl TryFrom<RecordArgs> for RecordSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: RecordArgs) -> Result<Self, SettingsError> {
+        if args.watch && args.file == Path::new("-") {
+            return Err(SettingsError::BothToStdout);
+        }
+        let everything = |_: &[u32]| Ok(Expression::default());
+        let mut wanted = Wanted::new(&args.probe, &args.tables, everything, false)?;
+        wanted.probe.record_opening = true;
+        let print = Print { lines: lines(&args.lines), count: args.count };
+        Ok(Self {
+            wanted,
+            file: args.file,
+            force: args.force,
+            watch: args.watch.then_some(print),
+            duration: args.duration,
+        })
+    }
+}
+
+/// What `replay` is to do.
+#[derive(Clone, Debug)]
+pub struct ReplaySettings {
+    /// Which lines to print.
+    pub filter: Expression,
+    /// Changes of state, in place of ends.
+    pub transitions: bool,
+    /// The file; `-` is stdin.
+    pub file: PathBuf,
+    /// What they come to, in place of the lines.
+    pub summary: bool,
+    /// After how many lines to stop.
+    pub count: Option<u64>,
+    /// Form of the lines.
+    pub lines: Lines,
+}
+
+impl TryFrom<ReplayArgs> for ReplaySettings {
+    type Error = SettingsError;
+
+    fn try_from(args: ReplayArgs) -> Result<Self, SettingsError> {
+        Ok(Self {
+            filter: filter(args.filter, &[], args.state)?,
+            transitions: args.transitions,
+            file: args.file,
+            summary: args.summary,
+            count: args.count,
+            lines: lines(&args.lines),
+        })
+    }
 }
 
 /// The form of the lines that a command prints.

@@ -58,6 +58,8 @@ mod ports;
 mod program;
 #[path = "live/reconcile.rs"]
 mod reconcile;
+#[path = "live/record.rs"]
+mod record;
 #[path = "live/snapshot.rs"]
 mod snapshot;
 #[path = "live/special_sockets.rs"]

@@ -129,6 +129,6 @@ async fn next_here(settings: &ShowSettings, shutdown: &mut Shutdown) -> Result<O
         }
         if next.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    seen::follow("show", &settings.wanted, shutdown, take).await?;
+    seen::follow("show", &settings.wanted, shutdown, None, take).await?;
     Ok(next)
 }

@@ -2,26 +2,23 @@
 //! else as it is seen here.
 
 use std::{
-    io::{self, BufWriter, ErrorKind, StdoutLock, Write as _},
+    io::{self, ErrorKind},
     ops::ControlFlow,
     process::ExitCode,
     time::Duration,
 };
 
-use jiff::tz::TimeZone;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Failure, runtime,
+    Failure,
+    printer::{Printer, reader_is_gone},
+    runtime,
     seen::{self, Seen},
 };
 use crate::{
-    api::{self, AskError, Client, Missed, Question},
-    cli::Output,
+    api::{self, AskError, Client, Question},
     kernel::capabilities,
-    line::Line,
-    render::Table,
     settings::WatchSettings,
     shutdown::Shutdown,
 };
@@ -86,7 +83,7 @@ async fn from_daemon(
     if let Some(blind_spot) = &lines.blind_spot {
         tracing::warn!("there may be more: {blind_spot}");
     }
-    let mut printer = Printer::new(settings);
+    let mut printer = Printer::new(settings.lines, settings.count);
     if let Err(error) = printer.header(settings.wanted.transitions) {
         return Ok(Err(error));
     }
@@ -117,112 +114,14 @@ async fn from_daemon(
 
 /// Prints what is seen here.
 async fn from_kernel(settings: &WatchSettings, shutdown: &mut Shutdown) -> Result<io::Result<()>, Failure> {
-    let mut printer = Printer::new(settings);
+    let mut printer = Printer::new(settings.lines, settings.count);
     let mut failed = None;
     let print = |seen: Seen| {
-        let printed = match seen {
-            Seen::Attached => printer.header(settings.wanted.transitions).map(|()| ControlFlow::Continue(())),
-            Seen::Lines(lines) => printer.lines(&lines),
-        };
-        printed.unwrap_or_else(|error| {
+        printer.seen(seen, settings.wanted.transitions).unwrap_or_else(|error| {
             failed = Some(error);
             ControlFlow::Break(())
         })
     };
-    seen::follow("watch", &settings.wanted, shutdown, print).await?;
+    seen::follow("watch", &settings.wanted, shutdown, None, print).await?;
     Ok(failed.map_or(Ok(()), Err))
-}
-
-/// Whether stdout is a pipe that nobody reads any more; on a quiet host it may be long until a write tells.
-fn reader_is_gone() -> bool {
-    let stdout = io::stdout();
-    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-    poll(&mut polled, Some(&now)).is_ok() && polled.iter().any(|fd| fd.revents().contains(PollFlags::ERR))
-}
-
-/// Prints lines, until there are enough.
-struct Printer {
-    output: Output,
-    with_header: bool,
-    table: Table,
-    out: BufWriter<StdoutLock<'static>>,
-    left: Option<u64>,
-}
-
-impl Printer {
-    fn new(settings: &WatchSettings) -> Self {
-        Self {
-            output: settings.lines.output,
-            with_header: settings.lines.header,
-            table: Table::new(settings.lines.wide, TimeZone::system()),
-            out: BufWriter::new(io::stdout().lock()),
-            left: settings.count,
-        }
-    }
-
-    fn header(&mut self, transitions: bool) -> io::Result<()> {
-        if self.output == Output::Table && self.with_header {
-            let header = if transitions { self.table.transitions_header() } else { self.table.header() };
-            writeln!(self.out, "{header}")?;
-        }
-        self.out.flush()
-    }
-
-    /// Prints lines, if anybody reads them, and tells whether that is enough.
-    fn lines(&mut self, lines: &[Line]) -> io::Result<ControlFlow<()>> {
-        if reader_is_gone() {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        lines.iter().try_for_each(|line| self.line(line))?;
-        self.flush()
-    }
-
-    /// Prints a line, if there have not been enough.
-    fn line(&mut self, line: &Line) -> io::Result<()> {
-        if self.is_enough() {
-            return Ok(());
-        }
-        match self.output {
-            Output::Table => writeln!(self.out, "{}", self.table.line(line))?,
-            Output::Json => writeln!(self.out, "{}", line.json())?,
-        }
-        self.left = self.left.map(|left| left - 1);
-        Ok(())
-    }
-
-    /// Prints what a daemon has told, one line of JSON after the other; what is to be JSON is printed as it came.
-    fn told(&mut self, lines: &[u8]) -> Result<io::Result<ControlFlow<()>>, Failure> {
-        for told in lines.split_inclusive(|&byte| byte == b'\n') {
-            if let Some(missed) = Missed::read(told) {
-                tracing::warn!(
-                    "at most {} lines are missing: they came faster than they were read",
-                    missed.lines
-                );
-                continue;
-            }
-            let printed = if self.output == Output::Table {
-                self.line(&serde_json::from_slice(told).map_err(AskError::NotUnderstood)?)
-            } else if self.is_enough() {
-                Ok(())
-            } else {
-                self.left = self.left.map(|left| left - 1);
-                self.out.write_all(told)
-            };
-            if let Err(error) = printed {
-                return Ok(Err(error));
-            }
-        }
-        Ok(self.flush())
-    }
-
-    /// Makes sure that what was printed can be read, and tells whether that is enough.
-    fn flush(&mut self) -> io::Result<ControlFlow<()>> {
-        self.out.flush()?;
-        Ok(if self.is_enough() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    }
-
-    fn is_enough(&self) -> bool {
-        self.left == Some(0)
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
     lifecycle::{
@@ -15,7 +17,7 @@ use crate::{
 };
 
 /// The TIME-WAIT a kernel gives: how long, and how far past that its timer may fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wait {
     /// Nominal length.
     pub nominal: Duration,

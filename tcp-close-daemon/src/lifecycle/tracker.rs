@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, num::NonZeroUsize, time::Duration};
 
 use lru::LruCache;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     event::{ConnectionId, Event, EventKind, Monotonic, Pair, ResetSent, StateChange, TcpState},
@@ -53,7 +54,7 @@ const EARLY: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 const SPARE: usize = 1024;
 
 /// How many entries the tables may hold; the least recently touched one makes room, and is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Full sockets that close, some 500 bytes each.
     pub sockets: usize,
@@ -79,7 +80,7 @@ pub struct Stats {
 }
 
 /// What kinds of events come in: without them, there is a difference between what was not and what was not seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sees {
     /// Minisocks: else a TIME-WAIT that was refused cannot be told from one unseen.
     pub minisocks: bool,

@@ -1,5 +1,7 @@
 //! What the path of a cgroup says of who lives in it, by the conventions of systemd and of container runtimes.
 
+use serde::{Deserialize, Serialize};
+
 /// Hexadecimal digits of a container's id: Docker's, containerd's, CRI-O's and Podman's are SHA-256 sums.
 const ID_DIGITS: usize = 64;
 
@@ -7,7 +9,7 @@ const ID_DIGITS: usize = 64;
 const SHORT_ID: usize = 12;
 
 /// Who lives in a cgroup, as far as its path tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Home {
     /// The systemd unit of the system's manager: a service or scope, or the innermost slice where there is neither.
     pub unit: Option<String>,

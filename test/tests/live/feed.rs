@@ -206,11 +206,11 @@ fn aborted_connection(netns: &Netns) {
 }
 
 /// A user and a group that own nothing here.
-const NOBODY: u32 = 65_534;
+pub(crate) const NOBODY: u32 = 65_534;
 const GROUP: u32 = 65_500;
 
 /// The program where everybody may run it.
-fn for_everybody(directory: &Path) -> Command {
+pub(crate) fn for_everybody(directory: &Path) -> Command {
     let copy = directory.join("tcp-close");
     fs::copy(program().get_program(), &copy).expect("copy the program");
     for path in [directory, &copy] {
@@ -222,7 +222,7 @@ fn for_everybody(directory: &Path) -> Command {
 /// What it prints. A child that another test was about to start has the file open for writing, too, until it becomes
 /// another program: as long as that takes, nobody may run it.
 #[track_caller]
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let deadline = Deadline::after(PATIENCE);
     loop {
         match command.output() {

@@ -110,7 +110,7 @@ pub(crate) fn watch(netns: &Netns, arguments: &[&str]) -> (Running, BufReader<st
     (Running::new(child, log), out)
 }
 
-fn wait_for_line(log: &mut impl std::io::BufRead, word: &str) -> String {
+pub(crate) fn wait_for_line(log: &mut impl std::io::BufRead, word: &str) -> String {
     let mut seen = String::new();
     loop {
         let mut line = String::new();

@@ -84,6 +84,7 @@ const WHATEVER_THE_HOOK: &[&str] = &[
     "feed::",
     "list::",
     "ports::",
+    "record::",
     "reconcile::a_daemon_",
     "reconcile::thousands_",
     "snapshot::",

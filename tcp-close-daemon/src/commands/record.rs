@@ -1,0 +1,107 @@
+//! `tcp-close record`: every event to a file, and what else it takes to print the same lines again.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter, ErrorKind, IsTerminal as _, Write},
+    ops::ControlFlow,
+    path::Path,
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+
+use super::{
+    Failure,
+    printer::Printer,
+    runtime,
+    seen::{self, Recording, Seen},
+};
+use crate::{clock, event::Monotonic, recording::Host, settings::RecordSettings, shutdown::Shutdown};
+
+/// How often it is said how far it is.
+const STATUS: Duration = Duration::from_secs(1);
+
+pub(super) fn run(settings: &RecordSettings) -> Result<ExitCode, Failure> {
+    runtime()?.block_on(record(settings))
+}
+
+async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
+    let mut shutdown =
+        Shutdown::listen(settings.duration).context("cannot listen for signals").map_err(Failure::Other)?;
+    let out = create(&settings.file, settings.force).map_err(Failure::Other)?;
+    let recording = Recording::new(out, Host::running().map_err(|error| Failure::Other(error.into()))?);
+    let mut printer = settings.watch.as_ref().map(|print| Printer::new(print.lines, print.count));
+    let mut failed = None;
+    let mut status = Status::new();
+    let told = recording.clone();
+    let take = |seen: Seen| {
+        status.show(&told);
+        let Some(printer) = &mut printer else {
+            return ControlFlow::Continue(());
+        };
+        printer.seen(seen, false).unwrap_or_else(|error| {
+            failed = Some(error);
+            ControlFlow::Break(())
+        })
+    };
+    seen::follow("record", &settings.wanted, &mut shutdown, Some(recording.clone()), take).await?;
+    status.end();
+    let (events, bytes) = recording.finish().map_err(|error| cannot_write(&settings.file, error))?;
+    tracing::info!(events, bytes, "recorded to {}", settings.file.display());
+    match failed {
+        Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn cannot_write(file: &Path, error: io::Error) -> Failure {
+    Failure::Other(anyhow::Error::new(error).context(format!("cannot write {}", file.display())))
+}
+
+/// The file, which must not be there yet, or stdout.
+fn create(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write>> {
+    if path == Path::new("-") {
+        return Ok(Box::new(BufWriter::new(io::stdout())));
+    }
+    let mut options = OpenOptions::new();
+    let options = options.write(true);
+    let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    let file: File = options.open(path).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("{} is there already; --force writes over it", path.display())
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+    })?;
+    Ok(Box::new(BufWriter::new(file)))
+}
+
+/// A line on a terminal that says how far it is.
+struct Status {
+    next: Monotonic,
+    shown: bool,
+}
+
+impl Status {
+    fn new() -> Self {
+        Self { next: clock::monotonic_now() + STATUS, shown: false }
+    }
+
+    fn show(&mut self, recording: &Recording) {
+        let now = clock::monotonic_now();
+        if now < self.next || !io::stderr().is_terminal() {
+            return;
+        }
+        self.next = now + STATUS;
+        self.shown = true;
+        let (events, bytes) = recording.so_far();
+        // Whoever closed the terminal does not read it.
+        let _nobody_reads = write!(io::stderr(), "\r{events} events, {} KiB ", bytes / 1024);
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _nobody_reads = writeln!(io::stderr());
+        }
+    }
+}
