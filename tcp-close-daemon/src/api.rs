@@ -18,7 +18,7 @@ mod server;
 mod socket;
 mod stream;
 
-pub use client::{AskError, Client, Lines};
+pub use client::{AskError, Client, Lines, told};
 pub use question::Question;
 pub use server::{Daemon, serve};
 pub use socket::{BindError, Socket};
@@ -47,14 +47,14 @@ const BLIND_SPOT: &str = "tcp-close-blind-spot";
 /// Stands among lines for those that were forgotten before they could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename = "missed")]
-pub struct Missed {
+struct Missed {
     /// How many ends, or changes of state, that is at most.
-    pub lines: u64,
+    lines: u64,
 }
 
 impl Missed {
     /// From a line, if that is what it says.
-    pub fn read(line: &[u8]) -> Option<Self> {
+    fn read(line: &[u8]) -> Option<Self> {
         line.starts_with(br#"{"event":"missed""#).then(|| serde_json::from_slice(line).ok())?
     }
 }

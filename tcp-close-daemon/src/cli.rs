@@ -412,7 +412,7 @@ pub struct ListArgs {
     pub ended: bool,
 
     /// With --ended: only what ended in this time, such as 10m.
-    #[arg(long, value_name = "TIME", requires = "ended", value_parser = duration, env = "TCP_CLOSE_SINCE")]
+    #[arg(long, value_name = "TIME", requires = "ended", value_parser = duration, env = "TCP_CLOSE_ENDED_SINCE")]
     pub since: Option<std::time::Duration>,
 
     /// What comes first: the oldest, what has the least left, or the first by name of its owner or remote address.
@@ -424,7 +424,7 @@ pub struct ListArgs {
     pub by: Option<GroupKey>,
 
     /// Print it again every two seconds, or as often as is said, until it is interrupted.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration, env = "TCP_CLOSE_WATCH")]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration, env = "TCP_CLOSE_LIST_EVERY")]
     pub watch: Option<std::time::Duration>,
 
     /// Only sockets of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.

@@ -14,6 +14,7 @@ use crate::{
     probe::{Preflight, Probe, ProbeError, ProbeSettings},
     sentence::sentence,
     settings::SettingsError,
+    shutdown::Shutdown,
 };
 
 mod check;
@@ -93,6 +94,27 @@ impl Failure {
             Self::Settings(_) => 2,
         })
     }
+}
+
+/// What printing came to. A reader that has seen enough, such as `head`, is no error.
+fn printed(outcome: io::Result<()>) -> Result<ExitCode, Failure> {
+    match outcome {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says why an answer may not be all there is.
+fn warn_of(blind_spot: Option<&str>) {
+    if let Some(blind_spot) = blind_spot {
+        tracing::warn!("there may be more: {blind_spot}");
+    }
+}
+
+/// Signals, and the end of the time there is.
+fn listen_for_signals(duration: Option<Duration>) -> Result<Shutdown, Failure> {
+    Shutdown::listen(duration)
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))
 }
 
 /// Looks at the kernel and attaches the probes, or says what is missing for it.

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
@@ -120,7 +121,20 @@ impl Feed {
         }
         let news = self.news.subscribe();
         let heard = self.memory(topic).last_before(since);
-        Listener { feed: Arc::clone(self), topic, news, heard }
+        Listener { feed: Arc::clone(self), topic, news, heard, until: u64::MAX, each_once: false }
+    }
+
+    /// What was told since this moment and until now, of each connection only the last.
+    pub fn recall(self: &Arc<Self>, since: Monotonic) -> Listener {
+        let mut listener = self.listen(Topic::Ends, since);
+        listener.until = self.memory(Topic::Ends).told();
+        listener.each_once = true;
+        listener
+    }
+
+    /// Before this moment no end is remembered, though there were some; `None` if none was forgotten.
+    pub fn begins(&self) -> Option<Timestamp> {
+        self.memory(Topic::Ends).begins()
     }
 
     fn memory(&self, topic: Topic) -> MutexGuard<'_, Memory> {
@@ -139,6 +153,10 @@ pub struct Listener {
     news: watch::Receiver<()>,
     /// Number of the last that was heard, or need not be.
     heard: u64,
+    /// Number of the last that is wanted.
+    until: u64,
+    /// Nothing is wanted of which more was told later.
+    each_once: bool,
 }
 
 /// What a listener hears next.
@@ -153,7 +171,8 @@ pub enum Heard {
 impl Listener {
     /// What was told and not heard yet; `None` if that is nothing.
     pub fn next_remembered(&mut self) -> Option<Heard> {
-        let some = self.feed.memory(self.topic).after(self.heard, READ_AT_ONCE);
+        let mut some = self.feed.memory(self.topic).after(self.heard, READ_AT_ONCE);
+        some.retain(|entry| entry.number <= self.until);
         let (first, last) = (some.first()?.number, some.last()?.number);
         let missed = first.saturating_sub(self.heard + 1);
         if missed > 0 {
@@ -161,6 +180,7 @@ impl Listener {
             return Some(Heard::Missed(missed));
         }
         self.heard = last;
+        some.retain(|entry| !(self.each_once && entry.superseded));
         Some(Heard::Told(some.into_iter().filter_map(memory::Entry::told).collect()))
     }
 
@@ -173,8 +193,10 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        if self.topic == Topic::Transitions {
-            self.feed.transitions_wanted.fetch_sub(1, Ordering::Relaxed);
+        if self.topic == Topic::Transitions
+            && self.feed.transitions_wanted.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            self.feed.memory(Topic::Transitions).clear();
         }
     }
 }

@@ -10,4 +10,5 @@ pub mod lockdown;
 pub mod netns;
 pub mod port_settings;
 pub mod symbols;
+pub mod sysctls;
 pub mod tick;

@@ -3,6 +3,7 @@
 //! Modules in the order a newcomer reads them: what was seen, what it means, where it comes from, what drives it,
 //! where it goes, and what a person types.
 
+pub mod advice;
 pub mod api;
 pub mod cli;
 pub mod clock;

@@ -31,6 +31,11 @@ pub enum SettingsError {
     /// A filter makes no sense.
     #[error("{0}")]
     Filter(#[from] FilterError),
+    /// What was before is asked for, and how to watch from now on is said.
+    #[error(
+        "--since asks the daemon what was before; --probe, --no-witness and --ring-bytes are about watching without it"
+    )]
+    NobodyRemembers,
     /// A recording and lines would get into each other.
     #[error("a recording on stdout leaves no room for lines: name a file, or leave --watch out")]
     BothToStdout,
@@ -97,6 +102,9 @@ impl TryFrom<WatchArgs> for WatchSettings {
     type Error = SettingsError;
 
     fn try_from(args: WatchArgs) -> Result<Self, SettingsError> {
+        if args.since.is_some() && args.probe.says_how() {
+            return Err(SettingsError::NobodyRemembers);
+        }
         let filter = |netns: &[u32]| filter(args.filter, netns, args.state);
         Ok(Self {
             wanted: Wanted::new(&args.probe, &args.tables, filter, args.transitions)?,
@@ -148,13 +156,15 @@ impl TryFrom<ShowArgs> for ShowSettings {
 }
 
 /// Which connection is meant: a cookie, one or two addresses, or a filter.
-fn connection(words: &[String]) -> Result<Expression, FilterError> {
+fn connection(typed: &[String]) -> Result<Expression, FilterError> {
+    let typed = typed.join(" ");
+    let words: Vec<&str> = typed.split_whitespace().collect();
     let host = |side, address: SocketAddr| {
-        let network = Some(address.ip().into());
+        let network = Some(address.ip().to_canonical().into());
         Expression::Is(Predicate::Host(side, Host { network, port: Some(address.port()) }))
     };
     let between = |local, remote| host(Side::Local, local).and(host(Side::Remote, remote));
-    if let [word] = words
+    if let [word] = *words
         && let Some(cookie) = filter::cookie(word)
     {
         return Ok(Expression::Is(Predicate::Cookie(cookie)));
@@ -168,7 +178,7 @@ fn connection(words: &[String]) -> Result<Expression, FilterError> {
         [one, other] if words.len() == 2 => {
             Ok(Expression::Any(vec![between(one, other), between(other, one)]))
         }
-        _ => filter::parse(&words.join(" "), &HostNames),
+        _ => filter::parse(&typed, &HostNames),
     }
 }
 
@@ -508,9 +518,12 @@ mod tests {
         assert_eq!(meant(&["192.0.2.1:443"]), "src 192.0.2.1/32:443 or dst 192.0.2.1/32:443");
         assert_eq!(
             meant(&["192.0.2.1:443", "[2001:db8::1]:80"]),
-            "(src 192.0.2.1/32:443 and dst [2001:db8::1]/128:80) or \
-             (src [2001:db8::1]/128:80 and dst 192.0.2.1/32:443)"
+            "src 192.0.2.1/32:443 and dst [2001:db8::1]/128:80 or \
+             src [2001:db8::1]/128:80 and dst 192.0.2.1/32:443"
         );
+        assert_eq!(meant(&["43"]), "cookie = sk:2b");
+        assert_eq!(meant(&["[::ffff:192.0.2.1]:443"]), meant(&["192.0.2.1:443"]));
+        assert_eq!(meant(&["192.0.2.1:443 192.0.2.2:80"]), meant(&["192.0.2.1:443", "192.0.2.2:80"]));
         assert_eq!(meant(&["owner", "=", "curl"]), "owner = \"curl\"");
         assert_eq!(meant(&[]), "");
     }

@@ -228,6 +228,14 @@ fn check_is_one_object_in_json() {
     let facts = report["facts"].as_array().expect("a list");
     let capability = facts.iter().find(|fact| fact["fact"] == "CAP_BPF").expect("it has a fact");
     assert_eq!(capability["ok"], false);
+    let settings = report["settings"].as_array().expect("a list");
+    let fin_timeout =
+        settings.iter().find(|setting| setting["name"] == "tcp_fin_timeout").expect("it is there");
+    assert!(fin_timeout["value"].is_string(), "{fin_timeout}");
+    assert!(fin_timeout["does_not"].as_str().is_some_and(|text| text.contains("TIME-WAIT")), "{fin_timeout}");
+    let limits = report["limits"].as_array().expect("a list");
+    assert!(limits.iter().any(|limit| limit["limit"] == "tcp_max_tw_buckets" && limit["most"].is_u64()));
+    assert!(report["advice"].is_array());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use tcp_close::{
     feed::{Feed, Heard, Listener, Told, Topic},
     lifecycle::{
         Observation,
-        observation::{Closed, MinisockEnded, Story},
+        observation::{Closed, MinisockEnded, Story, Then},
     },
     owner::Homes,
 };
@@ -108,7 +108,8 @@ fn changes_of_state_are_kept_only_while_somebody_listens() {
     assert_eq!(hear(&mut listener).0, [1]);
     drop(listener);
     feed.tell(&[change], &anchor());
-    assert_eq!(hear(&mut feed.listen(Topic::Transitions, Monotonic::default())).0, [1]);
+    // Nobody else wanted to know.
+    assert_eq!(hear(&mut feed.listen(Topic::Transitions, Monotonic::default())).0, [0; 0]);
     assert_eq!(hear(&mut feed.listen(Topic::Ends, Monotonic::default())).0, [1]);
 }
 
@@ -124,6 +125,31 @@ async fn news_wake_who_waits() {
     let ((), heard) = tokio::join!(told, heard);
     heard.expect("there are news");
     assert_eq!(hear(&mut listener).0, [1]);
+}
+
+/// Of a connection whose TIME-WAIT is over too, that is the last word.
+#[test]
+fn what_is_recalled_is_one_word_of_each_connection() {
+    let feed = feed(100);
+    let story = Story { cgroup: None, ..story() };
+    let goes_on = closed(story, Some(Then::TimeWait));
+    let ended = Observation::MinisockEnded(MinisockEnded { story: Some(story), ..minisock() });
+    feed.tell(&[goes_on, close(2)], &anchor());
+    assert_eq!(hear(&mut feed.recall(Monotonic::default())).0, [1, 2]);
+    feed.tell(&[ended], &anchor());
+    let mut recalled = feed.recall(Monotonic::default());
+    feed.tell(&[close(3)], &anchor());
+    assert_eq!(hear(&mut recalled), (vec![2, 3], 0), "up to the question, and not beyond");
+    assert_eq!(hear(&mut feed.listen(Topic::Ends, Monotonic::default())).0, [1, 2, 3, 4]);
+}
+
+#[test]
+fn how_far_memory_reaches_back_is_known() {
+    let feed = feed(2);
+    feed.tell(&[close(1000), close(2000)], &anchor());
+    assert_eq!(feed.begins(), None, "nothing is forgotten");
+    feed.tell(&[close(3000)], &anchor());
+    assert_eq!(feed.begins(), Timestamp::from_second(2).ok());
 }
 
 /// What is remembered takes a bounded number of bytes whatever it is: 512 for each that there is room for.

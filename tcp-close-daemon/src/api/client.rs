@@ -1,19 +1,24 @@
 //! The other commands' side of the socket.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request, Uri,
+    Request,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::HOST,
+    http::uri::InvalidUri,
 };
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, task::JoinSet};
+use tokio::{net::UnixStream, task::JoinSet, time::timeout};
 
-use super::{BLIND_SPOT, CLOSING, ENDS, PORTS, Place, Question, TRANSITIONS};
+use super::{BLIND_SPOT, CLOSING, ENDS, Missed, PORTS, Place, Question, TRANSITIONS};
+use crate::line::Line;
+
+/// Time for an answer to begin: the daemon may have to read the kernel's table first, and to answer others before.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The daemon gives no answer.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,12 @@ pub enum AskError {
     /// The conversation broke off.
     #[error("the conversation with the daemon broke off")]
     Http(#[from] hyper::Error),
+    /// The daemon does not answer in time.
+    #[error("the daemon does not answer")]
+    Silent,
+    /// More is asked than there is room for.
+    #[error("the filter is too long to be asked of the daemon; --standalone does without it")]
+    TooLong(#[source] InvalidUri),
     /// The daemon refuses.
     #[error("the daemon says: {0}")]
     Refused(String),
@@ -57,6 +68,8 @@ pub struct Client {
 pub struct Lines {
     /// Why there may be more.
     pub blind_spot: Option<String>,
+    /// How many were forgotten before they could be sent, at most, since somebody last asked.
+    missed: u64,
     body: Incoming,
     received: Vec<u8>,
     /// Goes on for as long as there may be more.
@@ -102,17 +115,17 @@ impl Client {
     async fn ask(mut self, path: &str, question: &Question) -> Result<Lines, AskError> {
         let mut request = Request::new(Empty::new());
         // Whatever is in the query is encoded there.
-        let uri = format!("{path}?{}", question.query());
-        *request.uri_mut() = uri.parse().unwrap_or_else(|_invalid| Uri::default());
+        *request.uri_mut() = format!("{path}?{}", question.query()).parse().map_err(AskError::TooLong)?;
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
-        let answer = self.sender.send_request(request).await?;
+        let answer = timeout(PATIENCE, self.sender.send_request(request)).await;
+        let answer = answer.map_err(|_elapsed| AskError::Silent)??;
         if !answer.status().is_success() {
             let why = answer.into_body().collect().await?.to_bytes();
             return Err(AskError::Refused(String::from_utf8_lossy(&why).trim().to_owned()));
         }
         let blind_spot =
             answer.headers().get(BLIND_SPOT).and_then(|spot| spot.to_str().ok()).map(str::to_owned);
-        Ok(Lines { blind_spot, body: answer.into_body(), received: Vec::new(), _client: self })
+        Ok(Lines { blind_spot, missed: 0, body: answer.into_body(), received: Vec::new(), _client: self })
     }
 }
 
@@ -126,8 +139,27 @@ impl Lines {
         lines.collect::<Result<_, _>>().map(Some).map_err(AskError::NotUnderstood)
     }
 
-    /// The same, as they came, each with its end of line.
-    pub async fn next_bytes(&mut self) -> Result<Option<Vec<u8>>, AskError> {
+    /// Those of `watch`, as they came, each with its end of line.
+    pub async fn next_told(&mut self) -> Result<Option<Vec<Vec<u8>>>, AskError> {
+        let Some(whole) = self.next_bytes().await? else {
+            return Ok(None);
+        };
+        let mut told = Vec::new();
+        for line in whole.split_inclusive(|&byte| byte == b'\n') {
+            match Missed::read(line) {
+                Some(missed) => self.missed += missed.lines,
+                None => told.push(line.to_owned()),
+            }
+        }
+        Ok(Some(told))
+    }
+
+    /// How many lines were forgotten before they could be sent, at most, since this was last asked.
+    pub const fn missed(&mut self) -> u64 {
+        std::mem::replace(&mut self.missed, 0)
+    }
+
+    async fn next_bytes(&mut self) -> Result<Option<Vec<u8>>, AskError> {
         while let Some(frame) = self.body.frame().await {
             let Ok(data) = frame?.into_data() else {
                 continue;
@@ -140,4 +172,9 @@ impl Lines {
         }
         Ok(None)
     }
+}
+
+/// What was told, by its JSON.
+pub fn told(line: &[u8]) -> Result<Line, AskError> {
+    serde_json::from_slice(line).map_err(AskError::NotUnderstood)
 }

@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{BLIND_SPOT, CLOSING, ENDS, PORTS, Question, TRANSITIONS, VERSION, stream::Stream};
 use crate::{
-    clock,
+    clock::{self, Anchor},
     closing::{self, ClosingSocket, Known},
     event::{Monotonic, TcpState},
     feed::{self, Feed, Topic},
@@ -202,8 +202,8 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon, client: &Clien
     let answered = match request.uri().path() {
         CLOSING => daemon.answer(names_netns, || daemon.closing(question)).await,
         PORTS => daemon.answer(names_netns, || daemon.ports(question)).await,
-        ENDS => daemon.listen(Topic::Ends, question, client),
-        TRANSITIONS => daemon.listen(Topic::Transitions, question, client),
+        ENDS => daemon.listen(Topic::Ends, question, client).await,
+        TRANSITIONS => daemon.listen(Topic::Transitions, question, client).await,
         path if path.starts_with(VERSION) => {
             return refuse(StatusCode::NOT_FOUND, "there is no such question");
         }
@@ -273,41 +273,50 @@ impl Daemon {
     }
 
     /// Says what has ended, and what ends from now on, for as long as the client listens.
-    fn listen(&self, topic: Topic, question: Question, client: &Client) -> Result<Answer, Refusal> {
-        let place = Arc::clone(&self.listeners).try_acquire_owned().map_err(|_full| Refusal::TooMany)?;
+    async fn listen(&self, topic: Topic, question: Question, client: &Client) -> Result<Answer, Refusal> {
+        let follow = question.follow || topic == Topic::Transitions;
+        let place = if follow {
+            Arc::clone(&self.listeners).try_acquire_owned().map_err(|_full| Refusal::TooMany)?
+        } else {
+            Arc::clone(&self.room).acquire_owned().await.map_err(broken)?
+        };
         let named = question.filter.netns().map(Vec::from_iter);
         let netns = self.among_the_watched(named.clone().unwrap_or_default())?;
-        let blind_spot = match topic {
-            Topic::Transitions => Some(OPENING),
-            Topic::Ends if named.is_none() && !netns.is_empty() => Some(PARTIAL),
-            Topic::Ends => None,
-        };
-        let follow = question.follow || topic == Topic::Transitions;
+        let mut blind_spots = Vec::new();
+        if topic == Topic::Transitions {
+            blind_spots.push(OPENING.to_owned());
+        } else if named.is_none() && !netns.is_empty() {
+            blind_spots.push(PARTIAL.to_owned());
+        }
         let since = match question.since {
             Some(since) => feed::ago(since),
             None if follow => clock::monotonic_now(),
             None => Monotonic::default(),
         };
+        let forgotten = self.feed.begins().filter(|&begins| begins > Anchor::now().wall(since));
+        if let Some(begins) = forgotten {
+            let begins = begins.strftime("%Y-%m-%d %H:%M:%S UTC");
+            blind_spots.push(format!("the daemon remembers nothing from before {begins}"));
+        }
         client.listens.store(follow, Ordering::Relaxed);
         let stream = Stream {
-            listener: self.feed.listen(topic, since),
+            listener: if follow { self.feed.listen(topic, since) } else { self.feed.recall(since) },
             filter: question.filter,
             teller: self.teller.clone(),
             follow,
             gone: client.gone.clone(),
+            _place: place,
         };
         let (sender, body) = Channel::new(1);
-        self.answers.spawn(async move {
-            stream.send(sender).await;
-            drop(place);
-        });
-        Ok(streamed(body, blind_spot))
+        self.answers.spawn(stream.send(sender));
+        Ok(streamed(body, Some(blind_spots.join("; ")).filter(|spots| !spots.is_empty()).as_deref()))
     }
 
     /// Every socket that is closing now, and why there may be more.
     async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<String>), Refusal> {
-        let netns = self.among_the_watched(question.netns)?;
         let filter = question.filter;
+        let named = filter.netns().map(Vec::from_iter).filter(|_| question.netns.is_empty());
+        let netns = self.among_the_watched(named.unwrap_or(question.netns))?;
         let states = wanted_states(question.states, &filter);
         let table = (netns.clone(), states.clone());
         let snapshot = blocking(move || Snapshot::take(&table.0, &table.1)).await?.map_err(broken)?;

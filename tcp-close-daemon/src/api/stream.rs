@@ -1,9 +1,10 @@
 //! What ends, line by line, to one client at his own pace.
 
-use std::io;
+use std::{io, time::Duration};
 
 use http_body_util::channel::Sender;
 use hyper::body::Bytes;
+use tokio::{sync::OwnedSemaphorePermit, task::yield_now, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Missed;
@@ -13,6 +14,9 @@ use crate::{
     line::Teller,
 };
 
+/// Whoever reads nothing for so long is not expected to do so any more, and his place is given to others.
+const STUCK: Duration = Duration::from_secs(600);
+
 /// One client, who wants some of what is told.
 pub(super) struct Stream {
     pub(super) listener: Listener,
@@ -20,6 +24,8 @@ pub(super) struct Stream {
     pub(super) teller: Teller,
     /// Go on when all that is remembered is told.
     pub(super) follow: bool,
+    /// Kept for as long as this takes.
+    pub(super) _place: OwnedSemaphorePermit,
     /// The client is no longer there, or the daemon stops.
     pub(super) gone: CancellationToken,
 }
@@ -30,8 +36,18 @@ impl Stream {
         loop {
             while let Some(heard) = self.listener.next_remembered() {
                 let lines = self.lines(heard);
-                if !lines.is_empty() && client.send_data(Bytes::from(lines)).await.is_err() {
-                    return;
+                if lines.is_empty() {
+                    // Others want to be answered too.
+                    yield_now().await;
+                    continue;
+                }
+                match timeout(STUCK, client.send_data(Bytes::from(lines))).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_gone)) => return,
+                    Err(_elapsed) => {
+                        client.abort(io::Error::new(io::ErrorKind::TimedOut, "nobody reads"));
+                        return;
+                    }
                 }
             }
             if !self.follow {

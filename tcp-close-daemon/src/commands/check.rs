@@ -1,13 +1,15 @@
-//! `tcp-close check`: what this kernel and this user allow, hook by hook, found by trying.
+//! `tcp-close check`: what this kernel and this user allow, hook by hook, found by trying; and what the host's own figures
+//! call for.
 
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
 use serde::Serialize;
 
-use super::Failure;
+use self::host::Host;
+use super::{Failure, printed};
 use crate::{
     cli::{CheckArgs, Output},
     kernel::{btf::VMLINUX, capabilities, lockdown::Lockdown, symbols::KALLSYMS, tick::Hz},
@@ -16,16 +18,16 @@ use crate::{
     settings,
 };
 
+mod host;
+
 pub(super) fn run(args: &CheckArgs) -> Result<ExitCode, Failure> {
     let report = Report::make(args);
     let text = match args.output {
         Output::Table => report.table(),
         Output::Json => serde_json::to_string(&report).map_err(|error| Failure::Other(error.into()))? + "\n",
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
-    }
+    let success = printed(io::stdout().lock().write_all(text.as_bytes()))?;
+    Ok(if report.failed() { ExitCode::FAILURE } else { success })
 }
 
 #[derive(Serialize)]
@@ -33,6 +35,8 @@ struct Report {
     version: &'static str,
     hooks: Vec<HookLine>,
     facts: Vec<FactLine>,
+    #[serde(flatten)]
+    host: Host,
 }
 
 /// A hook, and what became of it.
@@ -75,7 +79,12 @@ impl Report {
             let detail = format!("not tried: needs {}", missing.join(" and "));
             Hook::ALL.map(|hook| unavailable(hook, None, &detail)).into()
         };
-        Self { version: env!("CARGO_PKG_VERSION"), hooks, facts: facts(preflight.as_ref()) }
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            hooks,
+            facts: facts(preflight.as_ref()),
+            host: Host::look(),
+        }
     }
 
     fn failed(&self) -> bool {
@@ -106,6 +115,7 @@ impl Report {
             lines.push(line.trim_end().to_owned());
         }
         lines.push(String::new());
+        lines.push(self.host.table());
         lines.join("\n")
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{close_wait::CloseWait, reconcile::Reconcile, table::Table};
-use super::{Failure, LossLog, attach, runtime};
+use super::{Failure, LossLog, attach, listen_for_signals, runtime};
 use crate::{
     api::{self, BindError, Socket},
     clock::{self, Anchor},
@@ -32,7 +32,6 @@ use crate::{
     probe::{Hook, HookReport},
     render::page,
     settings::DaemonSettings,
-    shutdown::Shutdown,
 };
 
 mod close_wait;
@@ -45,7 +44,7 @@ pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
 
 /// Starts in this order: attach, listen, ready. Stops in the other: not ready, drained, closed.
 async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
-    let mut shutdown = Shutdown::listen(None).context("cannot listen for signals").map_err(Failure::Other)?;
+    let mut shutdown = listen_for_signals(None)?;
     let (preflight, probe) = attach("daemon", &settings.probe)?;
     let reports: Vec<HookReport> = probe.reports().to_vec();
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);

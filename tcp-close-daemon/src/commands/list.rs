@@ -2,28 +2,30 @@
 //! whose they are and since when. And it remembers what has ended.
 
 use std::{
-    collections::HashSet,
-    io::{self, BufWriter, ErrorKind, IsTerminal as _, StdoutLock, Write as _},
+    fmt::Display,
+    io::{self, BufWriter, StdoutLock, Write as _},
     process::ExitCode,
     time::Duration,
 };
 
 use jiff::tz::TimeZone;
+use rustix::termios::tcgetwinsize;
+use tokio::time::{interval, sleep};
 
-use super::{Failure, runtime};
+use super::{
+    Failure, listen_for_signals, printed,
+    printer::{LOOK, reader_is_gone},
+    runtime,
+};
 use crate::{
-    api::{AskError, Client, Missed, Question},
+    api::{self, AskError, Client, Question},
     cli::{GroupKey, Output, SortKey},
     clock,
     closing::{self, ClosingSocket, Group, Known},
-    event::Address,
     filter::Subject,
-    lifecycle::observation::Then,
-    line::Line,
     owner::{Holders, Homes},
     render::Table,
     settings::ListSettings,
-    shutdown::Shutdown,
     snapshot::Snapshot,
 };
 
@@ -31,27 +33,35 @@ use crate::{
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn run(settings: &ListSettings) -> Result<ExitCode, Failure> {
-    let printed = runtime()?.block_on(async {
+    printed(runtime()?.block_on(async {
         match settings.watch {
             Some(pause) => again_and_again(settings, pause).await,
-            None => once(settings, "").await,
+            None => once(settings, &Frame::default()).await,
         }
-    })?;
-    match printed {
-        // A reader that has seen enough, such as `head`, is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    })?)
 }
 
-/// Prints it once, and something before it.
-async fn once(settings: &ListSettings, before: &str) -> Result<io::Result<()>, Failure> {
+/// How one list among several is shown.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frame {
+    /// What goes before it.
+    before: &'static str,
+    /// How many lines there is room for; `None` for any number.
+    room: Option<usize>,
+    /// What there is to complain about was said before.
+    is_repeated: bool,
+}
+
+/// Prints it once.
+async fn once(settings: &ListSettings, frame: &Frame) -> Result<io::Result<()>, Failure> {
     if let Some(since) = settings.ended {
-        let ended = ended(settings, since).await?;
-        return Ok(List::new(settings, before).print_ended(&ended));
+        let (ended, complaints) = ended(settings, since).await?;
+        frame.complain(&complaints);
+        return Ok(List::new(settings, frame).print_ended(&ended));
     }
-    let mut sockets = sockets(settings).await?;
-    let list = List::new(settings, before);
+    let (mut sockets, complaints) = sockets(settings).await?;
+    frame.complain(&complaints);
+    let list = List::new(settings, frame);
     if let Some(key) = settings.by {
         return Ok(list.print_groups(&closing::groups(&sockets, key), key));
     }
@@ -63,44 +73,77 @@ async fn once(settings: &ListSettings, before: &str) -> Result<io::Result<()>, F
 
 /// Prints it until somebody has seen enough.
 async fn again_and_again(settings: &ListSettings, pause: Duration) -> Result<io::Result<()>, Failure> {
-    let mut shutdown = Shutdown::listen(None)
-        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))?;
-    // Who reads it from a file or a pipe sees where one ends and the next begins.
-    let (first, next) = if io::stdout().is_terminal() { (CLEAR, CLEAR) } else { ("", "\n") };
-    let mut before = first;
+    let mut shutdown = listen_for_signals(None)?;
+    let mut frame = Frame::default();
     loop {
+        if settings.lines.output == Output::Table {
+            frame.room = room();
+            // Who reads it from a file or a pipe sees where one ends and the next begins.
+            frame.before = match (frame.room, frame.is_repeated) {
+                (Some(_), _) => CLEAR,
+                (None, true) => "\n",
+                (None, false) => "",
+            };
+        }
         let printed = tokio::select! {
             biased;
             _ = shutdown.reason() => return Ok(Ok(())),
-            printed = once(settings, before) => printed?,
+            printed = once(settings, &frame) => printed?,
         };
         if printed.is_err() {
             return Ok(printed);
         }
-        before = next;
-        tokio::select! {
-            biased;
-            _ = shutdown.reason() => return Ok(Ok(())),
-            () = tokio::time::sleep(pause) => {}
+        frame.is_repeated = true;
+        let mut look = interval(LOOK);
+        let next = sleep(pause);
+        tokio::pin!(next);
+        loop {
+            tokio::select! {
+                biased;
+                _ = shutdown.reason() => return Ok(Ok(())),
+                () = &mut next => break,
+                _ = look.tick() => {
+                    if reader_is_gone() {
+                        return Ok(Ok(()));
+                    }
+                }
+            }
         }
     }
 }
 
-async fn sockets(settings: &ListSettings) -> Result<Vec<ClosingSocket>, Failure> {
+/// How many lines the terminal has, if it is one.
+fn room() -> Option<usize> {
+    tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_row)).filter(|&rows| rows > 0)
+}
+
+impl Frame {
+    fn complain(&self, complaints: &[String]) {
+        for complaint in complaints.iter().filter(|_| !self.is_repeated) {
+            tracing::warn!("{complaint}");
+        }
+    }
+}
+
+type WithComplaints<T> = (Vec<T>, Vec<String>);
+
+async fn sockets(settings: &ListSettings) -> Result<WithComplaints<ClosingSocket>, Failure> {
     if settings.standalone {
         return standalone(settings);
     }
     match from_daemon(settings).await {
         Err(error @ (AskError::NoDaemon(_) | AskError::NotAllowed(_))) if !settings.daemon.named => {
-            tracing::warn!("{error}: whose a TIME-WAIT was, and how old a socket is, is not known");
-            standalone(settings)
+            let (sockets, mut complaints) = standalone(settings)?;
+            let lacks = format!("{error}: whose a TIME-WAIT was, and how old a socket is, is not known");
+            complaints.insert(0, lacks);
+            Ok((sockets, complaints))
         }
         answered => Ok(answered?),
     }
 }
 
 /// As the daemon tells it.
-async fn from_daemon(settings: &ListSettings) -> Result<Vec<ClosingSocket>, AskError> {
+async fn from_daemon(settings: &ListSettings) -> Result<WithComplaints<ClosingSocket>, AskError> {
     let question = Question {
         netns: settings.netns.clone(),
         states: settings.states.clone(),
@@ -108,71 +151,51 @@ async fn from_daemon(settings: &ListSettings) -> Result<Vec<ClosingSocket>, AskE
         ..Question::default()
     };
     let mut lines = Client::connect(&settings.daemon).await?.closing(&question).await?;
-    if let Some(blind_spot) = &lines.blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
     // All of it before any is printed: the daemon does not wait for whoever reads in a pager.
     let mut sockets: Vec<ClosingSocket> = Vec::new();
     while let Some(some) = lines.next().await? {
         sockets.extend::<Vec<ClosingSocket>>(some);
     }
-    Ok(sockets)
+    Ok((sockets, there_may_be_more(lines.blind_spot)))
+}
+
+fn there_may_be_more(blind_spot: Option<impl Display>) -> Vec<String> {
+    blind_spot.map(|blind_spot| format!("there may be more: {blind_spot}")).into_iter().collect()
 }
 
 /// As the kernel's table tells it.
-fn standalone(settings: &ListSettings) -> Result<Vec<ClosingSocket>, Failure> {
+fn standalone(settings: &ListSettings) -> Result<WithComplaints<ClosingSocket>, Failure> {
     let snapshot =
         Snapshot::take(&settings.netns, &settings.states).map_err(|error| Failure::Other(error.into()))?;
-    if let Some(blind_spot) = snapshot.blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
+    let mut complaints = there_may_be_more(snapshot.blind_spot);
     let holders = Holders::of(&snapshot.inodes());
     if holders.incomplete {
-        tracing::warn!("not every process shows which sockets it holds; root sees them all");
+        complaints.push("not every process shows which sockets it holds; root sees them all".to_owned());
     }
     let mut homes = Homes::of_this_host();
     let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
     let mut sockets = closing::join(&snapshot, Known::default(), &settings.states, &holders, home);
     sockets.retain(|socket| settings.filter.holds(&Subject::of_socket(socket)));
-    Ok(sockets)
+    Ok((sockets, complaints))
 }
 
-/// What has ended, as the daemon remembers it, with its own JSON: each connection once, with its TIME-WAIT where that is
-/// over too.
-async fn ended(settings: &ListSettings, since: Option<Duration>) -> Result<Vec<(Line, String)>, Failure> {
+/// What has ended, as the daemon remembers it: each connection once, in its JSON.
+async fn ended(
+    settings: &ListSettings,
+    since: Option<Duration>,
+) -> Result<WithComplaints<Vec<u8>>, AskError> {
     let question = Question { filter: settings.filter.clone(), since, ..Question::default() };
     let mut lines = Client::connect(&settings.daemon).await?.ends(&question).await?;
-    if let Some(blind_spot) = &lines.blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
     let mut ended = Vec::new();
-    while let Some(some) = lines.next_bytes().await? {
-        for told in some.split_inclusive(|&byte| byte == b'\n') {
-            if let Some(missed) = Missed::read(told) {
-                tracing::warn!("at most {} lines were forgotten while others were read", missed.lines);
-                continue;
-            }
-            let line = serde_json::from_slice(told).map_err(AskError::NotUnderstood)?;
-            ended.push((line, String::from_utf8_lossy(told).into_owned()));
-        }
+    while let Some(told) = lines.next_told().await? {
+        ended.extend(told);
     }
-    let mut ended_later = HashSet::new();
-    let newest_first = ended.into_iter().rev();
-    let mut last_of_each: Vec<_> = newest_first.filter(|(line, _)| is_last(line, &mut ended_later)).collect();
-    last_of_each.reverse();
-    Ok(last_of_each)
-}
-
-/// Whether nothing later is known of the connection, where `ended_later` has those whose minisock ended later.
-fn is_last(line: &Line, ended_later: &mut HashSet<(u32, Option<u64>, Address, Address)>) -> bool {
-    let head = line.head();
-    let which = (head.netns, head.cookie, head.local, head.remote);
-    if let Line::Closed(closed) = line {
-        let goes_on = matches!(closed.then, Some(Then::TimeWait | Then::FinWait2));
-        return !(goes_on && ended_later.remove(&which));
+    let mut complaints = there_may_be_more(lines.blind_spot.take());
+    let missed = lines.missed();
+    if missed > 0 {
+        complaints.push(format!("at most {missed} lines were forgotten while others were read"));
     }
-    ended_later.insert(which);
-    true
+    Ok((ended, complaints))
 }
 
 /// What is not known comes last.
@@ -197,56 +220,63 @@ struct List<'a> {
     settings: &'a ListSettings,
     table: Table,
     out: BufWriter<StdoutLock<'static>>,
-    /// What goes before it.
-    before: &'a str,
+    frame: Frame,
 }
 
 impl<'a> List<'a> {
-    fn new(settings: &'a ListSettings, before: &'a str) -> Self {
+    fn new(settings: &'a ListSettings, frame: &Frame) -> Self {
         let table = Table::new(settings.lines.wide, TimeZone::system());
-        Self { settings, table, out: BufWriter::new(io::stdout().lock()), before }
+        Self { settings, table, out: BufWriter::new(io::stdout().lock()), frame: *frame }
     }
 
     fn print(mut self, sockets: &[ClosingSocket]) -> io::Result<()> {
         let header = self.table.list_header();
-        self.begin(&header)?;
-        for socket in sockets {
-            match self.settings.lines.output {
-                Output::Table => writeln!(self.out, "{}", self.table.closing(socket))?,
-                Output::Json => writeln!(self.out, "{}", serde_json::to_string(socket)?)?,
-            }
-        }
-        self.out.flush()
+        let json = |socket: &ClosingSocket| Ok(serde_json::to_string(socket)?);
+        let row = |table: &Table, socket: &ClosingSocket| Ok(table.closing(socket));
+        self.lines(&header, sockets, json, row)
     }
 
     fn print_groups(mut self, groups: &[Group], key: GroupKey) -> io::Result<()> {
-        self.begin(&Table::groups_header(key))?;
-        for group in groups {
-            match self.settings.lines.output {
-                Output::Table => writeln!(self.out, "{}", Table::group(group))?,
-                Output::Json => writeln!(self.out, "{}", serde_json::to_string(group)?)?,
-            }
-        }
-        self.out.flush()
+        let json = |group: &Group| Ok(serde_json::to_string(group)?);
+        self.lines(&Table::groups_header(key), groups, json, |_, group| Ok(Table::group(group)))
     }
 
-    fn print_ended(mut self, ended: &[(Line, String)]) -> io::Result<()> {
+    fn print_ended(mut self, ended: &[Vec<u8>]) -> io::Result<()> {
         let header = self.table.header();
-        self.begin(&header)?;
-        for (line, json) in ended {
-            match self.settings.lines.output {
-                Output::Table => writeln!(self.out, "{}", self.table.line(line))?,
-                Output::Json => self.out.write_all(json.as_bytes())?,
-            }
-        }
-        self.out.flush()
+        let json = |line: &Vec<u8>| Ok(String::from_utf8_lossy(line).trim_end().to_owned());
+        let row = |table: &Table, line: &Vec<u8>| {
+            api::told(line).map(|line| table.line(&line)).map_err(io::Error::other)
+        };
+        self.lines(&header, ended, json, row)
     }
 
-    fn begin(&mut self, header: &str) -> io::Result<()> {
-        self.out.write_all(self.before.as_bytes())?;
-        if self.settings.lines.output == Output::Table && self.settings.lines.header {
+    /// A line for each, in its form; on a terminal that is too small for all, the first of them.
+    fn lines<T>(
+        &mut self,
+        header: &str,
+        rows: &[T],
+        json: impl Fn(&T) -> io::Result<String>,
+        row: impl Fn(&Table, &T) -> io::Result<String>,
+    ) -> io::Result<()> {
+        self.out.write_all(self.frame.before.as_bytes())?;
+        if self.settings.lines.output == Output::Json {
+            for line in rows {
+                writeln!(self.out, "{}", json(line)?)?;
+            }
+            return self.out.flush();
+        }
+        if self.settings.lines.header {
             writeln!(self.out, "{header}")?;
         }
-        Ok(())
+        // The header, the last line, and where the cursor is.
+        let room = self.frame.room.map_or(rows.len(), |room| room.saturating_sub(3));
+        let shown = if rows.len() > room + 1 { room } else { rows.len() };
+        for line in rows.iter().take(shown) {
+            writeln!(self.out, "{}", row(&self.table, line)?)?;
+        }
+        if shown < rows.len() {
+            writeln!(self.out, "… and {} more", rows.len() - shown)?;
+        }
+        self.out.flush()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
@@ -10,10 +10,10 @@ use anyhow::Context as _;
 use clap::CommandFactory as _;
 use clap_mangen::{
     Man,
-    roff::{Roff, roman},
+    roff::{Roff, bold, roman},
 };
 
-use super::Failure;
+use super::{Failure, printed};
 use crate::cli::{Cli, ManArgs};
 
 /// Manuals of what a person runs, and of what the system does.
@@ -26,10 +26,7 @@ pub(super) fn run(args: &ManArgs) -> Result<ExitCode, Failure> {
         let Some((_, text)) = pages.first() else {
             return Ok(ExitCode::SUCCESS);
         };
-        return match io::stdout().lock().write_all(text) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-            _ => Ok(ExitCode::SUCCESS),
-        };
+        return printed(io::stdout().lock().write_all(text));
     };
     let cannot = || format!("cannot write into {}", directory.display());
     fs::create_dir_all(directory).with_context(cannot).map_err(Failure::Other)?;
@@ -48,7 +45,7 @@ fn pages() -> io::Result<Vec<(String, Vec<u8>)>> {
 }
 
 fn page(command: &clap::Command) -> io::Result<(String, Vec<u8>)> {
-    let section = if command.get_name() == "daemon" { SYSTEM } else { PEOPLE };
+    let section = section(command);
     let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
     let man =
         Man::new(command.clone()).section(section).source(concat!("tcp-close ", env!("CARGO_PKG_VERSION")));
@@ -58,12 +55,31 @@ fn page(command: &clap::Command) -> io::Result<(String, Vec<u8>)> {
     man.render_synopsis_section(&mut text)?;
     man.render_description_section(&mut text)?;
     man.render_options_section(&mut text)?;
-    if command.has_subcommands() {
-        man.render_subcommands_section(&mut text)?;
+    let commands: Vec<_> = command.get_subcommands().filter(|command| !command.is_hide_set()).collect();
+    if !commands.is_empty() {
+        subcommands(&commands).to_writer(&mut text)?;
     }
     let more = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
     notes(&more).to_writer(&mut text)?;
     Ok((format!("{name}.{section}"), text))
+}
+
+/// The section of a command's page.
+fn section(command: &clap::Command) -> &'static str {
+    if command.get_name() == "daemon" { SYSTEM } else { PEOPLE }
+}
+
+/// Where the pages of the commands are.
+fn subcommands(commands: &[&clap::Command]) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["COMMANDS"]);
+    for command in commands {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name());
+        roff.control("TP", []);
+        roff.text([bold(name), roman(format!("({})", section(command)))]);
+        roff.text([roman(command.get_about().map(ToString::to_string).unwrap_or_default())]);
+    }
+    roff
 }
 
 /// What stands below the options: blocks with a heading are kept line by line, sentences are filled.
@@ -105,6 +121,9 @@ mod tests {
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names.first(), Some(&"tcp-close.1"));
         assert!(names.contains(&"tcp-close-daemon.8") && names.contains(&"tcp-close-watch.1"), "{names:?}");
+        let whole =
+            pages.first().map(|(_, text)| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        assert!(whole.contains("daemon\\fR(8)") && whole.contains("watch\\fR(1)"), "{whole}");
         for (name, text) in &pages {
             let text = String::from_utf8_lossy(text);
             for section in [".TH ", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS", ".SS Examples"] {

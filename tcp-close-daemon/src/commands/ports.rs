@@ -1,14 +1,14 @@
 //! `tcp-close ports`: which ephemeral ports are used, towards whom, and when there will be none left.
 
 use std::{
-    io::{self, BufWriter, ErrorKind, Write as _},
+    io::{self, BufWriter, Write as _},
     net::SocketAddr,
     process::ExitCode,
 };
 
 use jiff::tz::TimeZone;
 
-use super::{Failure, runtime};
+use super::{Failure, printed, runtime, warn_of};
 use crate::{
     api::{AskError, Client, Question},
     cli::Output,
@@ -32,14 +32,8 @@ pub(super) fn run(settings: &PortsSettings) -> Result<ExitCode, Failure> {
             Err(error) => return Err(error.into()),
         }
     };
-    if let Some(blind_spot) = blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
-    match print(settings, &pressures) {
-        // A reader that has seen enough, such as `head`, is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    warn_of(blind_spot.as_deref());
+    printed(print(settings, &pressures))
 }
 
 type Answer = (Vec<Pressure>, Option<String>);

@@ -3,19 +3,23 @@
 use std::{
     io::{self, BufWriter, ErrorKind, StdoutLock, Write as _},
     ops::ControlFlow,
+    time::Duration,
 };
 
 use jiff::tz::TimeZone;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Failure, seen::Seen};
+use super::seen::Seen;
 use crate::{
-    api::{AskError, Missed},
+    api::{self, AskError},
     cli::Output,
     line::Line,
     render::Table,
     settings::Lines,
 };
+
+/// How often it is looked whether anybody reads what is printed.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether stdout is a pipe that nobody reads any more; on a quiet host it may be long until a write tells.
 pub(super) fn reader_is_gone() -> bool {
@@ -84,23 +88,16 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints what a daemon has told, one line of JSON after the other; what is to be JSON is printed as it came.
-    pub(super) fn told(&mut self, lines: &[u8]) -> Result<io::Result<ControlFlow<()>>, Failure> {
-        for told in lines.split_inclusive(|&byte| byte == b'\n') {
-            if let Some(missed) = Missed::read(told) {
-                tracing::warn!(
-                    "at most {} lines are missing: they came faster than they were read",
-                    missed.lines
-                );
-                continue;
-            }
+    /// Prints what a daemon has told; what is to be JSON is printed as it came.
+    pub(super) fn told(&mut self, told: &[Vec<u8>]) -> Result<io::Result<ControlFlow<()>>, AskError> {
+        for line in told {
             let printed = if self.output == Output::Table {
-                self.line(&serde_json::from_slice(told).map_err(AskError::NotUnderstood)?)
+                self.line(&api::told(line)?)
             } else if self.is_enough() {
                 Ok(())
             } else {
                 self.left = self.left.map(|left| left - 1);
-                self.out.write_all(told)
+                self.out.write_all(line)
             };
             if let Err(error) = printed {
                 return Ok(Err(error));

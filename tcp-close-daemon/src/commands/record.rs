@@ -9,15 +9,13 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
-
 use super::{
-    Failure,
+    Failure, listen_for_signals, printed,
     printer::Printer,
     runtime,
     seen::{self, Recording, Seen},
 };
-use crate::{clock, event::Monotonic, recording::Host, settings::RecordSettings, shutdown::Shutdown};
+use crate::{clock, event::Monotonic, recording::Host, settings::RecordSettings};
 
 /// How often it is said how far it is.
 const STATUS: Duration = Duration::from_secs(1);
@@ -27,8 +25,7 @@ pub(super) fn run(settings: &RecordSettings) -> Result<ExitCode, Failure> {
 }
 
 async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
-    let mut shutdown =
-        Shutdown::listen(settings.duration).context("cannot listen for signals").map_err(Failure::Other)?;
+    let mut shutdown = listen_for_signals(settings.duration)?;
     let out = create(&settings.file, settings.force).map_err(Failure::Other)?;
     let recording = Recording::new(out, Host::running().map_err(|error| Failure::Other(error.into()))?);
     let mut printer = settings.watch.as_ref().map(|print| Printer::new(print.lines, print.count));
@@ -49,10 +46,7 @@ async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
     status.end();
     let (events, bytes) = recording.finish().map_err(|error| cannot_write(&settings.file, error))?;
     tracing::info!(events, bytes, "recorded to {}", settings.file.display());
-    match failed {
-        Some(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    printed(failed.map_or(Ok(()), Err))
 }
 
 fn cannot_write(file: &Path, error: io::Error) -> Failure {

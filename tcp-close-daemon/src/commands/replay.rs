@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, BufRead, BufReader, ErrorKind, Write as _},
+    io::{self, BufRead, BufReader, Write as _},
     ops::ControlFlow,
     path::Path,
     process::ExitCode,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{Failure, printer::Printer, seen};
+use super::{Failure, printed, printer::Printer, seen};
 use crate::{
     cli::Output,
     clock::Anchor,
@@ -36,7 +36,7 @@ pub(super) fn run(settings: &ReplaySettings) -> Result<ExitCode, Failure> {
         Out::Lines(Printer::new(settings.lines, settings.count))
     };
     if let Err(error) = out.begin(settings.transitions) {
-        return ended(error);
+        return printed(Err(error));
     }
     let rest = loop {
         match reader.next_block().with_context(cannot_read).map_err(Failure::Other)? {
@@ -46,7 +46,7 @@ pub(super) fn run(settings: &ReplaySettings) -> Result<ExitCode, Failure> {
                     match out.take(&replay.step(step)) {
                         Ok(ControlFlow::Continue(())) => {}
                         Ok(ControlFlow::Break(())) => return Ok(ExitCode::SUCCESS),
-                        Err(error) => return ended(error),
+                        Err(error) => return printed(Err(error)),
                     }
                 }
             }
@@ -58,18 +58,7 @@ pub(super) fn run(settings: &ReplaySettings) -> Result<ExitCode, Failure> {
             replay.events
         );
     }
-    match out.end(settings.lines.output, reader.header(), replay.events) {
-        Err(error) => ended(error),
-        Ok(()) => Ok(ExitCode::SUCCESS),
-    }
-}
-
-/// A reader that has seen enough, such as `head`, is no error.
-fn ended(error: io::Error) -> Result<ExitCode, Failure> {
-    match error.kind() {
-        ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        _ => Err(Failure::Stdout(error)),
-    }
+    printed(out.end(settings.lines.output, reader.header(), replay.events))
 }
 
 /// The file, or stdin.

@@ -2,17 +2,18 @@
 //! a daemon or without.
 
 use std::{
-    io::{self, ErrorKind, Write as _},
+    io::{self, Write as _},
     ops::ControlFlow,
     process::ExitCode,
 };
 
 use super::{
-    Failure, runtime,
+    Failure, listen_for_signals, printed, runtime,
     seen::{self, Seen},
+    warn_of,
 };
 use crate::{
-    api::{AskError, Client, Missed, Question},
+    api::{self, AskError, Client, Question},
     cli::Output,
     closing::ClosingSocket,
     kernel::capabilities,
@@ -34,17 +35,12 @@ pub(super) fn run(settings: &ShowSettings) -> Result<ExitCode, Failure> {
             ladder(&line, signs).unwrap_or_default()
         }
     };
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        // A reader that has seen enough, such as `head`, is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    printed(io::stdout().lock().write_all(text.as_bytes()))
 }
 
 /// What is to be shown; `None` if somebody did not want to wait for it.
 async fn show(settings: &ShowSettings) -> Result<Option<Line>, Failure> {
-    let mut shutdown = Shutdown::listen(None)
-        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))?;
+    let mut shutdown = listen_for_signals(None)?;
     if settings.standalone {
         return next_here(settings, &mut shutdown).await;
     }
@@ -54,35 +50,44 @@ async fn show(settings: &ShowSettings) -> Result<Option<Line>, Failure> {
         asked = ask(settings) => asked,
     };
     match asked {
-        Ok(Some(line)) => Ok(Some(line)),
-        Ok(None) => Err(not_there(settings).await),
-        Err(AskError::NoDaemon(_) | AskError::NotAllowed(_))
+        Err(AskError::NoDaemon(_)) if !settings.daemon.named && settings.follow => {
+            next_here(settings, &mut shutdown).await
+        }
+        Err(AskError::NotAllowed(_))
             if !settings.daemon.named && settings.follow && capabilities::are_held() =>
         {
             next_here(settings, &mut shutdown).await
         }
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// The last that the daemon remembers, or the next that it tells.
-async fn ask(settings: &ShowSettings) -> Result<Option<Line>, AskError> {
-    let question =
-        Question { filter: settings.wanted.filter.clone(), follow: settings.follow, ..Question::default() };
-    let mut lines = Client::connect(&settings.daemon).await?.ends(&question).await?;
-    let mut last = None;
-    while let Some(some) = lines.next_bytes().await? {
-        let told = some.split_inclusive(|&byte| byte == b'\n');
-        let mut told = told.filter(|told| Missed::read(told).is_none());
-        let told = if settings.follow { told.next() } else { told.next_back() };
-        if let Some(told) = told {
-            last = Some(serde_json::from_slice(told).map_err(AskError::NotUnderstood)?);
-            if settings.follow {
-                break;
+        asked => {
+            let (line, blind_spot) = asked?;
+            if line.is_some() {
+                return Ok(line);
+            }
+            warn_of(blind_spot.as_deref());
+            tokio::select! {
+                biased;
+                _ = shutdown.reason() => Ok(None),
+                why = not_there(settings) => Err(why),
             }
         }
     }
-    Ok(last)
+}
+
+/// The last that the daemon remembers, or the next that it tells; and why there may be more.
+async fn ask(settings: &ShowSettings) -> Result<(Option<Line>, Option<String>), AskError> {
+    let filter = settings.wanted.filter.clone();
+    let question = Question { filter, follow: settings.follow, ..Question::default() };
+    let mut lines = Client::connect(&settings.daemon).await?.ends(&question).await?;
+    let mut last = None;
+    while let Some(told) = lines.next_told().await? {
+        if settings.follow && !told.is_empty() {
+            last = told.into_iter().next();
+            break;
+        }
+        last = told.into_iter().next_back().or(last);
+    }
+    let line = last.as_deref().map(api::told).transpose()?;
+    Ok((line, lines.blind_spot))
 }
 
 /// Why there is nothing to show.

@@ -1,20 +1,16 @@
 //! `tcp-close watch`: a line per close as it ends, and per TIME-WAIT as it ends: as the daemon tells it, if there is one,
 //! else as it is seen here.
 
-use std::{
-    io::{self, ErrorKind},
-    ops::ControlFlow,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io, ops::ControlFlow, process::ExitCode};
 
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{
-    Failure,
-    printer::{Printer, reader_is_gone},
+    Failure, listen_for_signals, printed,
+    printer::{LOOK, Printer, reader_is_gone},
     runtime,
     seen::{self, Seen},
+    warn_of,
 };
 use crate::{
     api::{self, AskError, Client, Question},
@@ -23,25 +19,21 @@ use crate::{
     shutdown::Shutdown,
 };
 
-/// How often it is looked whether anybody reads what is printed.
-const LOOK: Duration = Duration::from_millis(100);
-
 pub(super) fn run(settings: WatchSettings) -> Result<ExitCode, Failure> {
     runtime()?.block_on(watch(settings))
 }
 
 async fn watch(settings: WatchSettings) -> Result<ExitCode, Failure> {
-    let mut shutdown = Shutdown::listen(settings.duration)
-        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot listen for signals")))?;
-    let printed = match daemon(&settings).await? {
+    let mut shutdown = listen_for_signals(settings.duration)?;
+    let lines = tokio::select! {
+        biased;
+        _ = shutdown.reason() => return Ok(ExitCode::SUCCESS),
+        lines = daemon(&settings) => lines?,
+    };
+    printed(match lines {
         Some(lines) => from_daemon(&settings, lines, &mut shutdown).await?,
         None => from_kernel(&settings, &mut shutdown).await?,
-    };
-    match printed {
-        // A reader that has seen enough, such as `head`, is no error.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Stdout(error)),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    })
 }
 
 /// What the daemon has to tell, if it is to be asked and there is one.
@@ -80,9 +72,7 @@ async fn from_daemon(
     mut lines: api::Lines,
     shutdown: &mut Shutdown,
 ) -> Result<io::Result<()>, Failure> {
-    if let Some(blind_spot) = &lines.blind_spot {
-        tracing::warn!("there may be more: {blind_spot}");
-    }
+    warn_of(lines.blind_spot.as_deref());
     let mut printer = Printer::new(settings.lines, settings.count);
     if let Err(error) = printer.header(settings.wanted.transitions) {
         return Ok(Err(error));
@@ -93,11 +83,15 @@ async fn from_daemon(
         tokio::select! {
             biased;
             _ = shutdown.reason() => return Ok(Ok(())),
-            came = lines.next_bytes() => {
-                let Some(came) = came? else {
+            told = lines.next_told() => {
+                let Some(told) = told? else {
                     return Err(Failure::Other(anyhow::anyhow!("the daemon stopped")));
                 };
-                match printer.told(&came)? {
+                let missed = lines.missed();
+                if missed > 0 {
+                    tracing::warn!("at most {missed} lines are missing: they came faster than they were read");
+                }
+                match printer.told(&told)? {
                     Ok(ControlFlow::Continue(())) => {}
                     Ok(ControlFlow::Break(())) => return Ok(Ok(())),
                     Err(error) => return Ok(Err(error)),

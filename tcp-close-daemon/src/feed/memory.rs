@@ -1,11 +1,18 @@
 //! The last that was told, packed: an observation of some 700 bytes takes some 150 here.
 
 use std::{
-    collections::{VecDeque, vec_deque},
+    collections::{HashMap, VecDeque, vec_deque},
     sync::Arc,
 };
 
-use crate::{clock::Anchor, event::Monotonic, lifecycle::Observation, owner::Home};
+use jiff::Timestamp;
+
+use crate::{
+    clock::Anchor,
+    event::{ConnectionId, Monotonic},
+    lifecycle::{Observation, observation::Then},
+    owner::Home,
+};
 
 use super::Told;
 
@@ -15,6 +22,8 @@ const BYTES_PER_ENTRY: usize = 512;
 /// The last that was told, bounded in number and in bytes. The oldest makes room.
 pub struct Memory {
     entries: VecDeque<Entry>,
+    /// Connections that go on in a minisock, by the number of what was told of them.
+    going_on: HashMap<ConnectionId, u64>,
     most: usize,
     bytes: usize,
     /// How much was told, ever.
@@ -37,7 +46,10 @@ pub struct Remembered {
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) number: u64,
+    /// More was told of the same connection later, its end.
+    pub(super) superseded: bool,
     at: Monotonic,
+    id: ConnectionId,
     home: Option<Arc<Home>>,
     anchor: Anchor,
     packed: Arc<[u8]>,
@@ -57,8 +69,8 @@ impl Entry {
 
 impl Memory {
     /// Room for so many.
-    pub const fn of(most: usize) -> Self {
-        Self { entries: VecDeque::new(), most, bytes: 0, told: 0, forgotten: 0 }
+    pub fn of(most: usize) -> Self {
+        Self { entries: VecDeque::new(), going_on: HashMap::new(), most, bytes: 0, told: 0, forgotten: 0 }
     }
 
     /// Remembers one more.
@@ -68,8 +80,10 @@ impl Memory {
             // Plain structures of numbers can be packed.
             return;
         };
+        let (at, id) = when_and_which(observation);
+        self.supersede(id, observation);
         let entry =
-            Entry { number: self.told, at: happened(observation), home, anchor, packed: packed.into() };
+            Entry { number: self.told, superseded: false, at, id, home, anchor, packed: packed.into() };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         while self.entries.len() > self.most || self.bytes > self.most.saturating_mul(BYTES_PER_ENTRY) {
@@ -78,7 +92,45 @@ impl Memory {
             };
             self.bytes -= oldest.bytes();
             self.forgotten += 1;
+            if self.going_on.get(&oldest.id) == Some(&oldest.number) {
+                self.going_on.remove(&oldest.id);
+            }
         }
+    }
+
+    /// Notes that a connection goes on, or that what was told of one is not the last any more.
+    fn supersede(&mut self, id: ConnectionId, observation: &Observation) {
+        match observation {
+            Observation::Closed(closed) if matches!(closed.then, Some(Then::TimeWait | Then::FinWait2)) => {
+                self.going_on.insert(id, self.told);
+            }
+            Observation::MinisockEnded(_) => {
+                let place = self
+                    .going_on
+                    .remove(&id)
+                    .and_then(|number| self.entries.binary_search_by_key(&number, |entry| entry.number).ok());
+                if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
+                    entry.superseded = true;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets all of it, which nobody wants any more.
+    pub(super) fn clear(&mut self) {
+        *self = Self { told: self.told, ..Self::of(self.most) };
+    }
+
+    /// Before this moment nothing is remembered though something was told; `None` if nothing was forgotten.
+    pub(super) fn begins(&self) -> Option<Timestamp> {
+        let oldest = self.entries.front().filter(|_| self.forgotten > 0)?;
+        Some(oldest.anchor.wall(oldest.at))
+    }
+
+    /// How much was told, ever.
+    pub(super) const fn told(&self) -> u64 {
+        self.told
     }
 
     /// Those after this number, in order, at most so many.
@@ -101,12 +153,13 @@ impl Memory {
     }
 }
 
-/// When it happened.
-const fn happened(observation: &Observation) -> Monotonic {
+/// When it happened, and to which connection.
+fn when_and_which(observation: &Observation) -> (Monotonic, ConnectionId) {
     match observation {
-        Observation::Closed(closed) => closed.at,
-        Observation::MinisockEnded(ended) => ended.at,
-        Observation::Transition(transition) => transition.at,
-        _ => Monotonic::from_nanos(0),
+        Observation::Closed(closed) => (closed.at, closed.story.id),
+        // It may be known by another name than its full socket was.
+        Observation::MinisockEnded(ended) => (ended.at, ended.story.map_or(ended.id, |story| story.id)),
+        Observation::Transition(transition) => (transition.at, transition.id),
+        _ => (Monotonic::default(), ConnectionId { netns: 0, socket: 0 }),
     }
 }

@@ -276,21 +276,19 @@ impl Expression {
 
 impl fmt::Display for Expression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let joined = |f: &mut fmt::Formatter<'_>, parts: &[Self], word: &str| {
+        let joined = |f: &mut fmt::Formatter<'_>, parts: &[Self], word: &str, bare: fn(&Self) -> bool| {
             for (number, part) in parts.iter().enumerate() {
                 if number > 0 {
                     write!(f, " {word} ")?;
                 }
-                match part {
-                    Self::All(_) | Self::Any(_) => write!(f, "({part})")?,
-                    Self::Not(_) | Self::Is(_) => write!(f, "{part}")?,
-                }
+                if bare(part) { write!(f, "{part}")? } else { write!(f, "({part})")? }
             }
             Ok(())
         };
         match self {
-            Self::All(parts) => joined(f, parts, "and"),
-            Self::Any(parts) => joined(f, parts, "or"),
+            Self::All(parts) => joined(f, parts, "and", |part| matches!(part, Self::Not(_) | Self::Is(_))),
+            // "and" binds closer; no deeper than what was typed, so that what could be read can be read again.
+            Self::Any(parts) => joined(f, parts, "or", |part| !matches!(part, Self::Any(_))),
             Self::Not(part) => match **part {
                 Self::All(_) | Self::Any(_) => write!(f, "not ({part})"),
                 Self::Not(_) | Self::Is(_) => write!(f, "not {part}"),
@@ -326,10 +324,9 @@ impl fmt::Display for Predicate {
     }
 }
 
-/// A name in the quotes that it does not have in it itself. One that has both cannot be typed.
+/// A name in quotes, with a backslash before what would end them.
 fn quoted(name: &str) -> String {
-    let quote = if name.contains('"') { '\'' } else { '"' };
-    format!("{quote}{name}{quote}")
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 impl fmt::Display for Host {

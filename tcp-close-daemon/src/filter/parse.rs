@@ -2,8 +2,9 @@
 
 use std::{fmt, net::IpAddr, ops::Range, time::Duration};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use jiff::SignedDuration;
+use unicode_width::UnicodeWidthStr;
 
 use crate::{
     event::{AddressFamily, TcpState},
@@ -19,7 +20,7 @@ use super::{
 const DEEPEST: usize = 64;
 
 /// How long a filter may be, in bytes.
-const LONGEST: usize = 4096;
+const LONGEST: usize = 16_384;
 
 /// No dwell is longer than that: a century.
 const LONGEST_DWELL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
@@ -43,8 +44,8 @@ pub struct FilterError {
 impl fmt::Display for FilterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { text, place, reason } = self;
-        let before = text.get(..place.start).map_or(0, |before| before.chars().count());
-        let marked = text.get(place.clone()).map_or(1, |marked| marked.chars().count().max(1));
+        let before = text.get(..place.start).map_or(0, UnicodeWidthStr::width);
+        let marked = text.get(place.clone()).map_or(1, |marked| marked.width().max(1));
         write!(f, "the filter makes no sense: {reason}\n  {text}\n  {:before$}{:^<marked$}", "", "")
     }
 }
@@ -107,14 +108,20 @@ impl<'a, N: Names> Parser<'a, N> {
         Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::Any(parts) })
     }
 
-    /// Several side by side mean all of them, as in `ss`.
+    /// Several side by side mean all of them, as in `ss`; but of states, as there too, any of them.
     fn all(&mut self) -> Result<Expression, Wrong> {
         let mut parts = vec![self.one()?];
         loop {
             let is_next = |kind| matches!(kind, Kind::Open | Kind::Not);
             let begins = |token: &Token<'_>| is_next(token.kind) || Field::named(token).is_some();
-            if self.take(Kind::And).is_some() || self.peek().is_some_and(begins) {
+            if self.take(Kind::And).is_some() {
                 parts.push(self.one()?);
+            } else if self.peek().is_some_and(begins) {
+                let next = self.one()?;
+                match parts.pop() {
+                    Some(last) if is_states(&last) && is_states(&next) => parts.push(either(last, next)),
+                    last => parts.extend(last.into_iter().chain([next])),
+                }
             } else {
                 return Ok(if parts.len() == 1 { parts.remove(0) } else { Expression::All(parts) });
             }
@@ -170,7 +177,7 @@ impl<'a, N: Names> Parser<'a, N> {
         self.next += 1;
         let (comparison, is_unequal) = comparison;
         let predicate =
-            field.predicate(comparison, value.text, self.names).map_err(|reason| wrong(value, reason))?;
+            field.predicate(comparison, &value.text, self.names).map_err(|reason| wrong(value, reason))?;
         let expression = Expression::Is(predicate);
         Ok(if is_unequal { Expression::Not(Box::new(expression)) } else { expression })
     }
@@ -208,6 +215,25 @@ impl<'a, N: Names> Parser<'a, N> {
 
     const fn missing(&self, reason: String) -> Wrong {
         Wrong { place: self.end..self.end, reason }
+    }
+}
+
+/// Whether it asks for a state, or for one of some.
+fn is_states(expression: &Expression) -> bool {
+    match expression {
+        Expression::Is(Predicate::State(_)) => true,
+        Expression::Any(parts) => parts.iter().all(is_states),
+        _ => false,
+    }
+}
+
+fn either(one: Expression, other: Expression) -> Expression {
+    match one {
+        Expression::Any(mut parts) => {
+            parts.push(other);
+            Expression::Any(parts)
+        }
+        one => Expression::Any(vec![one, other]),
     }
 }
 
@@ -276,7 +302,7 @@ impl Field {
             Self::Pid => "the number of a process",
             Self::Uid => "the number of a user",
             Self::Netns => "a network namespace: a name of ip-netns(8), a path, or an inode number",
-            Self::Cookie => "a socket's cookie as ss -e shows it, such as sk:2b",
+            Self::Cookie => "a socket's cookie, as ss -e shows it (sk:2b) or as JSON does (43)",
             Self::Role => "active, passive, simultaneous or none",
             Self::Manner => "graceful, reset-sent, reset-received, timed-out, killed or unknown",
             Self::Cause => "why a TIME-WAIT ended, such as expired or reused",
@@ -311,9 +337,12 @@ impl Field {
     }
 }
 
-/// A cookie in hexadecimal digits, as `ss -e` shows it.
+/// A cookie in hexadecimal digits, as `ss -e` shows it, or as a number, as JSON has it.
 pub fn cookie(text: &str) -> Option<u64> {
-    u64::from_str_radix(text.strip_prefix("sk:")?, 16).ok()
+    match text.strip_prefix("sk:") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
 }
 
 /// The role with this name.
@@ -354,9 +383,8 @@ fn host(value: &str, names: &impl Names, bad: impl Fn() -> String) -> Result<Hos
             Some((prefix, text)) => (prefix, Some(text)),
             None => (rest, None),
         };
-        let network = network(&format!("{address}{prefix}"))
-            .filter(|network| matches!(network, IpNet::V6(_)))
-            .ok_or_else(&bad)?;
+        let is_v6 = address.contains(':');
+        let network = network(&format!("{address}{prefix}")).filter(|_| is_v6).ok_or_else(&bad)?;
         return Ok(Host { network: Some(network), port: text.map(some_port).transpose()?.flatten() });
     }
     // More than one colon without brackets: an IPv6 address, which leaves no room for a port.
@@ -375,8 +403,16 @@ fn host(value: &str, names: &impl Names, bad: impl Fn() -> String) -> Result<Hos
     Ok(Host { network, port: text.map(some_port).transpose()?.flatten() })
 }
 
+/// A network, or an address alone. IPv4 mapped into IPv6, as `ss` shows some, is IPv4, as it is everywhere here.
 fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+    let network = text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))?;
+    match network {
+        IpNet::V6(mapped) if mapped.prefix_len() >= 96 => match mapped.addr().to_ipv4_mapped() {
+            Some(address) => Ipv4Net::new(address, mapped.prefix_len() - 96).ok().map(IpNet::V4),
+            None => Some(network),
+        },
+        _ => Some(network),
+    }
 }
 
 /// A time with its unit, or a number of seconds.

@@ -1,13 +1,13 @@
 //! The words and signs of a filter, and where they stand.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 /// A word or a sign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token<'a> {
     pub(super) kind: Kind,
-    /// The word, without quotes.
-    pub(super) text: &'a str,
+    /// The word, without quotes and what is said with a backslash in them.
+    pub(super) text: Cow<'a, str>,
     /// Its place in the text, in bytes.
     pub(super) place: Range<usize>,
 }
@@ -89,8 +89,7 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Token<'_>>, Unclosed> {
 /// The one that `rest` begins with; `None` for a quote without an end.
 fn next(rest: &str, at: usize) -> Option<Token<'_>> {
     if let Some(quote @ ('"' | '\'')) = rest.chars().next() {
-        let (text, _) = rest.get(1..)?.split_once(quote)?;
-        return Some(Token { kind: Kind::Quoted, text, place: at..at + text.len() + 2 });
+        return quoted(rest, quote, at);
     }
     let (kind, text) = if let Some(&(sign, kind)) = SIGNS.iter().find(|(sign, _)| rest.starts_with(sign)) {
         (kind, sign)
@@ -100,5 +99,22 @@ fn next(rest: &str, at: usize) -> Option<Token<'_>> {
         let meaning = WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name));
         (meaning.map_or(Kind::Word, |&(_, kind)| kind), word)
     };
-    Some(Token { kind, text, place: at..at + text.len() })
+    Some(Token { kind, text: Cow::Borrowed(text), place: at..at + text.len() })
+}
+
+/// A word in quotes. Behind a backslash, a quote and a backslash are themselves.
+fn quoted(rest: &str, quote: char, at: usize) -> Option<Token<'_>> {
+    let mut text = String::new();
+    let mut characters = rest.char_indices().skip(1);
+    while let Some((place, character)) = characters.next() {
+        match character {
+            _ if character == quote => {
+                let place = at..at + place + quote.len_utf8();
+                return Some(Token { kind: Kind::Quoted, text: Cow::Owned(text), place });
+            }
+            '\\' => text.push(characters.next()?.1),
+            _ => text.push(character),
+        }
+    }
+    None
 }

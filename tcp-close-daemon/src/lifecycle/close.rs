@@ -401,6 +401,10 @@ impl Close {
                 self.segments = self.segs_in_at_ack.map(with_ack);
             }
             (TcpState::FinWait2, Some(_)) => self.segments = self.segs_in_at_ack.map(|_| 4),
+            // No minisock: what took it there was a segment, so a byte that came since is the peer's FIN.
+            (TcpState::FinWait2, None) if self.ends_after_a_byte(change) && change.process.is_none() => {
+                self.peer_fin_was_taken(change);
+            }
             _ => {}
         }
         if self.fin.seq.is_some_and(|seq| change.snd_una == seq.wrapping_add(1)) {
@@ -409,7 +413,19 @@ impl Close {
         self.count_bytes(change);
     }
 
+    /// It ends in order, and something came after our FIN: payload, the peer's FIN, or both.
+    fn ends_after_a_byte(&self, change: &StateChange) -> bool {
+        let orderly = change.error == SocketError::None && self.reset_sent.is_none() && !self.reset_received;
+        orderly && self.received_at_our_fin.is_some_and(|before| change.bytes_received > before)
+    }
+
     fn count_bytes(&mut self, change: &StateChange) {
+        let without_minisock = change.from == TcpState::FinWait2 && self.minisock.is_none();
+        if without_minisock && self.fin.peer_seq.is_none() && self.ends_after_a_byte(change) {
+            // Its process closed it, before the peer's FIN came or as that did: one of the bytes may be the FIN.
+            self.bytes = Bytes { sent: Some(change.bytes_sent), ..Bytes::default() };
+            return;
+        }
         // The kernel counts the peer's FIN as a byte.
         let peer_fin = u64::from(self.fin.peer_seq.is_some());
         let received = change.bytes_received.saturating_sub(peer_fin);

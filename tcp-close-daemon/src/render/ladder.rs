@@ -241,6 +241,16 @@ impl Ladder {
                 if acknowledged {
                     self.segment(Direction::Received, &numbered("ACK", "", story.fin.ack_of_fin));
                 }
+                if *then == Some(Then::Refused)
+                    && story.fin.peer_seq.is_some()
+                    && last == Some(TcpState::FinWait2)
+                {
+                    self.segment(Direction::Received, &numbered("FIN", "seq", story.fin.peer_seq));
+                    self.segment(
+                        Direction::Sent,
+                        &numbered("ACK", "", story.fin.peer_seq.map(|seq| seq.wrapping_add(1))),
+                    );
+                }
                 let why = match (then, story.manner) {
                     (Some(Then::Refused), _) => "the kernel refused it a TIME-WAIT",
                     (None, _) => "what came then was not seen",
@@ -252,9 +262,22 @@ impl Ladder {
                 self.state("CLOSED", why, theirs);
             }
             End::TimeWait(time_wait) => {
+                if time_wait.cause == EndCause::Assassinated {
+                    self.segment(Direction::Received, "RST");
+                }
                 self.state("CLOSED", &why(time_wait.cause, time_wait.by), "");
             }
-            End::FinWait2(cause, process) => self.state("CLOSED", &why(*cause, *process), ""),
+            End::FinWait2(cause, process) => {
+                match cause {
+                    EndCause::ResetInFinWait2 => self.segment(Direction::Received, "RST"),
+                    EndCause::ResetByUs => {
+                        self.segment(Direction::Received, "data or SYN");
+                        self.segment(Direction::Sent, "RST");
+                    }
+                    _ => {}
+                }
+                self.state("CLOSED", &why(*cause, *process), "");
+            }
         }
     }
 
@@ -286,11 +309,19 @@ impl Ladder {
 
     /// A TIME-WAIT against the two that it may be held against.
     fn time_wait(&mut self, time_wait: &TimeWaitLine) {
-        let Signs { full, empty, .. } = self.signs;
+        let Signs { full, empty, upright, .. } = self.signs;
         let rfc = RFC_9293_2MSL.as_secs_f64();
         let cells = |seconds: f64| cells(seconds, rfc);
         let filled = cells(time_wait.seconds);
-        let bar: String = (0..BAR).map(|cell| if cell < filled { full } else { empty }).collect();
+        // Where it began again the last time.
+        let restart = (time_wait.restarts > 0)
+            .then(|| cells(time_wait.seconds - time_wait.since_last_restart_seconds).saturating_sub(1));
+        let sign = |cell| match restart {
+            Some(restart) if restart == cell => upright,
+            _ if cell < filled => full,
+            _ => empty,
+        };
+        let bar: String = (0..BAR).map(sign).collect();
         let more = if time_wait.seconds > rfc { "+" } else { "" };
         self.line(&format!("TIME-WAIT {bar}{more}"));
         let nominal = cells(time_wait.nominal_seconds);
@@ -306,7 +337,8 @@ impl Ladder {
         let of_rfc = time_wait
             .ratio_of_rfc_2msl
             .map_or_else(String::new, |ratio| format!(", {ratio:.3} of RFC 9293's 2MSL"));
-        self.line(&format!("{} {}{ratio}{of_rfc}", measured(time_wait.seconds), time_wait.verdict.label()));
+        let verdict = time_wait.verdict.label();
+        self.line(&format!("lasted {}{ratio}{of_rfc}; verdict: {verdict}", measured(time_wait.seconds)));
         let last = measured(time_wait.since_last_restart_seconds);
         match (time_wait.restarts, time_wait.witness) {
             (0, Witness::Exact) => {}

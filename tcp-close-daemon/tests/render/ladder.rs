@@ -69,7 +69,7 @@ fn an_active_close_and_its_time_wait() {
 
             TIME-WAIT ███████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
                                      60.00s nominal                      240s 2MSL
-            60.42s nominal, 1.007 of nominal, 0.252 of RFC 9293's 2MSL
+            lasted 60.42s, 1.007 of nominal, 0.252 of RFC 9293's 2MSL; verdict: nominal
             30.00s would have been enough to answer a FIN that comes again (an MSL of 30 s)
         "#]],
     );
@@ -102,7 +102,7 @@ fn in_ascii() {
 
         TIME-WAIT ###############.............................................
                                  60.00s nominal                      240s 2MSL
-        60.42s nominal, 1.007 of nominal, 0.252 of RFC 9293's 2MSL
+        lasted 60.42s, 1.007 of nominal, 0.252 of RFC 9293's 2MSL; verdict: nominal
         30.00s would have been enough to answer a FIN that comes again (an MSL of 30 s)
     "#]]
     .assert_eq(&drawn);
@@ -401,13 +401,82 @@ fn a_wait_that_began_again_and_was_cut_short() {
                 TIME-WAIT │ 250.0s                                   │ LAST-ACK
                    CLOSED │ reused by wget/4321                      │
 
-            TIME-WAIT ████████████████████████████████████████████████████████████+
+            TIME-WAIT ███████████████████████████████████████████████████████████│+
                                      60.00s nominal                      240s 2MSL
-            250.0s premature, 4.167 of nominal, 1.042 of RFC 9293's 2MSL
+            lasted 250.0s, 4.167 of nominal, 1.042 of RFC 9293's 2MSL; verdict: premature
             began again 5 times, the last time 1.00s before its end
             final ACK lost: 1, stray segments: 4
             30.00s would have been enough to answer a FIN that comes again (an MSL of 30 s)
         "#]],
+    );
+}
+
+/// What ends a minisock is a segment too, where it is one.
+#[test]
+fn resets_of_minisocks() {
+    let early = TimeWait { dwell: Duration::from_secs(1), verdict: Verdict::Premature, ..time_wait() };
+    let assassinated = MinisockEnded { cause: EndCause::Assassinated, time_wait: Some(early), ..minisock() };
+    check(
+        &Observation::MinisockEnded(assassinated),
+        &expect![[r#"
+        we      10.0.0.1:51234
+        peer    10.0.0.2:443
+        owner   curl/4242
+                some-service.service
+                uid 1000
+        netns   4026531840, cookie sk:11
+        close   active, graceful, 4 segments
+        ended   2026-04-05 07:01:01.470 UTC
+        bytes   512 sent, 2048 received
+
+          ESTABLISHED │                                          │ ESTABLISHED
+                      │─── FIN seq 1001 ────────────────────────▶│               +0
+           FIN-WAIT-1 │ 0.21ms                                   │
+                      │◀─── ACK 1002 ────────────────────────────│               +0.21ms
+           FIN-WAIT-2 │ 48.2ms                                   │ CLOSE-WAIT
+                      │◀─── FIN seq 5001 ────────────────────────│               +48.4ms
+                      │─── ACK 5002 ────────────────────────────▶│               +48.4ms
+            TIME-WAIT │ 1.00s                                    │ LAST-ACK
+                      │◀─── RST ─────────────────────────────────│               +1.05s
+               CLOSED │ assassinated                             │
+
+        TIME-WAIT █░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
+                                 60.00s nominal                      240s 2MSL
+        lasted 1.00s, 0.017 of nominal, 0.004 of RFC 9293's 2MSL; verdict: premature
+        30.00s would have been enough to answer a FIN that comes again (an MSL of 30 s)
+    "#]],
+    );
+    for (cause, segments) in [
+        (EndCause::ResetInFinWait2, &["◀─── RST"][..]),
+        (EndCause::ResetByUs, &["◀─── data or SYN", "─── RST"]),
+    ] {
+        let reset = MinisockEnded { cause, time_wait: None, ..minisock() };
+        let drawn = draw(&Observation::MinisockEnded(reset), Signs::UNICODE);
+        assert!(segments.iter().all(|segment| drawn.contains(segment)), "{drawn}");
+    }
+    let refused = closed(story(), Some(Then::Refused));
+    check(
+        &refused,
+        &expect![[r#"
+        we      10.0.0.1:51234
+        peer    10.0.0.2:443
+        owner   curl/4242
+                some-service.service
+                uid 1000
+        netns   4026531840, cookie sk:11
+        close   active, graceful, 4 segments
+        ended   2026-04-05 07:00:01.000 UTC
+        bytes   512 sent, 2048 received
+
+          ESTABLISHED │                                          │ ESTABLISHED
+                      │─── FIN seq 1001 ────────────────────────▶│               +0
+           FIN-WAIT-1 │ 0.21ms                                   │
+                      │◀─── ACK 1002 ────────────────────────────│               +0.21ms
+           FIN-WAIT-2 │ 48.2ms                                   │ CLOSE-WAIT
+                      │◀─── FIN seq 5001 ────────────────────────│               +48.4ms
+                      │─── ACK 5002 ────────────────────────────▶│               +48.4ms
+               CLOSED │ the kernel refused it a TIME-WAIT        │
+    "#]],
     );
 }
 
@@ -445,7 +514,7 @@ fn what_is_not_known_is_said() {
 
             TIME-WAIT ███████████████░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░
                                      60.00s nominal                      240s 2MSL
-            60.42s nominal, 1.007 of nominal, 0.252 of RFC 9293's 2MSL
+            lasted 60.42s, 1.007 of nominal, 0.252 of RFC 9293's 2MSL; verdict: nominal
             whether it began again was not seen
         "#]],
     );

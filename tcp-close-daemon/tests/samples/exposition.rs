@@ -38,6 +38,7 @@ pub(crate) fn fresh() -> Metrics {
         time_wait: Some(262_144),
         orphans: Some(262_144),
         orphans_now: Some(0),
+        ..limits::Limits::default()
     });
     metrics.difference(0);
     metrics.ports(&[unused_route()]);

@@ -327,7 +327,8 @@ fn error_from_before_the_close_does_not_matter() {
     );
 }
 
-/// The bucket limit, or no memory: the socket goes where a minisock was due, and none begins.
+/// The bucket limit, or no memory: the socket goes where a minisock was due, and none begins. Where a segment took it
+/// there (c), the last byte was the peer's FIN; where its process did (d), that is not known.
 #[test]
 fn refused_time_wait() {
     check(
@@ -338,16 +339,30 @@ fn refused_time_wait() {
         0.0 b 1>4 by=43/curl write=1000
         0.1 b 4>11 write=1001 rcv=501
         0.2 b 11>7 write=1001 rcv=501
+        0.0 c 1>4 by=43/curl write=1000 rx=7
+        0.1 c 4>5 write=1001 rx=7
+        0.2 c 5>7 write=1001 rcv=508 rx=8
+        0.0 d 1>4 by=43/curl write=1000 rx=7
+        0.1 d 4>5 write=1001 rx=7
+        0.2 d 5>7 by=43/curl write=1001 rcv=508 rx=8
         ",
         &expect![[r#"
             0 a established > fin_wait1 by 42/curl
             0 b established > fin_wait1 by 43/curl
+            0 c established > fin_wait1 by 43/curl
+            0 d established > fin_wait1 by 43/curl
             0.1 a fin_wait1 > fin_wait2 after 0.1
             0.1 b fin_wait1 > closing after 0.1
+            0.1 c fin_wait1 > fin_wait2 after 0.1
+            0.1 d fin_wait1 > fin_wait2 after 0.1
             0.2 a fin_wait2 > close after 0.1
             0.2 b closing > close after 0.1
+            0.2 c fin_wait2 > close after 0.1
+            0.2 d fin_wait2 > close after 0.1 by 43/curl
             0.2 a closed, then refused: active graceful by 42/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0, received 0 after our fin 0
             0.2 b closed, then refused: simultaneous graceful by 43/curl, fin_wait1 0.1, closing 0.1, fin 1000 ack 1001, peer's fin 500, sent 0, received 0 after our fin 0
+            0.2 c closed, then refused: active graceful by 43/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, peer's fin 507, sent 0, received 7 after our fin 0
+            0.2 d closed, then refused: active graceful by 43/curl, fin_wait1 0.1, fin_wait2 0.1, fin 1000 ack 1001, sent 0
         "#]],
     );
 }
