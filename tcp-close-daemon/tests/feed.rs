@@ -10,10 +10,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use observations::{at, closed, minisock, story, transition};
+use observations::{address, at, closed, minisock, story, transition};
 use tcp_close::{
     clock::Anchor,
-    event::{Monotonic, TcpState},
+    event::{Monotonic, Pair, TcpState},
     feed::{Feed, Heard, Listener, Told, Topic},
     lifecycle::{
         Observation,
@@ -141,6 +141,18 @@ fn what_is_recalled_is_one_word_of_each_connection() {
     feed.tell(&[close(3)], &anchor());
     assert_eq!(hear(&mut recalled), (vec![2, 3], 0), "up to the question, and not beyond");
     assert_eq!(hear(&mut feed.listen(Topic::Ends, Monotonic::default())).0, [1, 2, 3, 4]);
+}
+
+/// Where sockets are known by their addresses, the next one has the last one's.
+#[test]
+fn connections_of_one_socket_address_are_not_one() {
+    let feed = feed(100);
+    let one = Story { cgroup: None, ..story() };
+    let other = Story { pair: Pair { local: address("10.0.0.1:51235"), ..one.pair }, ..one };
+    feed.tell(&[one, other].map(|story| closed(story, Some(Then::TimeWait))), &anchor());
+    let ended = MinisockEnded { story: Some(one), pair: one.pair, ..minisock() };
+    feed.tell(&[Observation::MinisockEnded(ended)], &anchor());
+    assert_eq!(hear(&mut feed.recall(Monotonic::default())).0, [2, 3]);
 }
 
 #[test]

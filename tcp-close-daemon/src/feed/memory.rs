@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use crate::{
     clock::Anchor,
-    event::{ConnectionId, Monotonic},
+    event::{ConnectionId, Monotonic, Pair},
     lifecycle::{Observation, observation::Then},
     owner::Home,
 };
@@ -23,7 +23,7 @@ const BYTES_PER_ENTRY: usize = 512;
 pub struct Memory {
     entries: VecDeque<Entry>,
     /// Connections that go on in a minisock, by the number of what was told of them.
-    going_on: HashMap<ConnectionId, u64>,
+    going_on: HashMap<Which, u64>,
     most: usize,
     bytes: usize,
     /// How much was told, ever.
@@ -42,6 +42,10 @@ pub struct Remembered {
     pub forgotten: u64,
 }
 
+/// Which connection. A socket that has no cookie is known by its address, which the next one may have before this one's
+/// minisock is gone.
+type Which = Option<(ConnectionId, Pair)>;
+
 /// Something told, packed.
 #[derive(Clone)]
 pub(super) struct Entry {
@@ -49,7 +53,7 @@ pub(super) struct Entry {
     /// More was told of the same connection later, its end.
     pub(super) superseded: bool,
     at: Monotonic,
-    id: ConnectionId,
+    which: Which,
     home: Option<Arc<Home>>,
     anchor: Anchor,
     packed: Arc<[u8]>,
@@ -80,10 +84,10 @@ impl Memory {
             // Plain structures of numbers can be packed.
             return;
         };
-        let (at, id) = when_and_which(observation);
-        self.supersede(id, observation);
+        let (at, which) = when_and_which(observation);
+        self.supersede(which, observation);
         let entry =
-            Entry { number: self.told, superseded: false, at, id, home, anchor, packed: packed.into() };
+            Entry { number: self.told, superseded: false, at, which, home, anchor, packed: packed.into() };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         while self.entries.len() > self.most || self.bytes > self.most.saturating_mul(BYTES_PER_ENTRY) {
@@ -92,22 +96,22 @@ impl Memory {
             };
             self.bytes -= oldest.bytes();
             self.forgotten += 1;
-            if self.going_on.get(&oldest.id) == Some(&oldest.number) {
-                self.going_on.remove(&oldest.id);
+            if self.going_on.get(&oldest.which) == Some(&oldest.number) {
+                self.going_on.remove(&oldest.which);
             }
         }
     }
 
     /// Notes that a connection goes on, or that what was told of one is not the last any more.
-    fn supersede(&mut self, id: ConnectionId, observation: &Observation) {
+    fn supersede(&mut self, which: Which, observation: &Observation) {
         match observation {
             Observation::Closed(closed) if matches!(closed.then, Some(Then::TimeWait | Then::FinWait2)) => {
-                self.going_on.insert(id, self.told);
+                self.going_on.insert(which, self.told);
             }
             Observation::MinisockEnded(_) => {
                 let place = self
                     .going_on
-                    .remove(&id)
+                    .remove(&which)
                     .and_then(|number| self.entries.binary_search_by_key(&number, |entry| entry.number).ok());
                 if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
                     entry.superseded = true;
@@ -154,12 +158,14 @@ impl Memory {
 }
 
 /// When it happened, and to which connection.
-fn when_and_which(observation: &Observation) -> (Monotonic, ConnectionId) {
+fn when_and_which(observation: &Observation) -> (Monotonic, Which) {
     match observation {
-        Observation::Closed(closed) => (closed.at, closed.story.id),
+        Observation::Closed(closed) => (closed.at, Some((closed.story.id, closed.story.pair))),
         // It may be known by another name than its full socket was.
-        Observation::MinisockEnded(ended) => (ended.at, ended.story.map_or(ended.id, |story| story.id)),
-        Observation::Transition(transition) => (transition.at, transition.id),
-        _ => (Monotonic::default(), ConnectionId { netns: 0, socket: 0 }),
+        Observation::MinisockEnded(ended) => {
+            (ended.at, Some((ended.story.map_or(ended.id, |story| story.id), ended.pair)))
+        }
+        Observation::Transition(transition) => (transition.at, Some((transition.id, transition.pair))),
+        _ => (Monotonic::default(), None),
     }
 }
