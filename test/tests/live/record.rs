@@ -70,6 +70,8 @@ fn record(netns: &Netns, file: &PathBuf, lines: u32, act: impl FnOnce()) -> Vec<
 fn a_replay_prints_what_was_printed() {
     let netns = Netns::new();
     netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
+    // Where it takes long, the first ports would be given again.
+    netns.sysctl("net/ipv4/tcp_tw_reuse", "0");
     let directory = Directory::new("record");
     let file = directory.0.join("closes.tcpclose");
     let connections = many_connections();
