@@ -19,6 +19,7 @@ Examples:
   tcp-close watch                  A line per close, as it ends
   tcp-close list                   What is closing now
   tcp-close show                   The last close as a ladder
+  tcp-close top                    All of it, on a whole screen
   tcp-close ports                  Whether ephemeral ports run out
   tcp-close daemon                 Metrics at http://127.0.0.1:10060/metrics
   tcp-close check                  What this kernel allows, hook by hook
@@ -80,6 +81,16 @@ Examples:
   tcp-close show --follow dport = :443         The next
 
 What the peer's end is said to be in is what its segments imply.
+";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  tcp-close top                                All of this host
+  tcp-close top owner = nginx.service          One service
+  tcp-close top --standalone                   Whether there is a daemon or not
+
+Keys: 1-5 and Tab for what is looked at, s to sort, / for a filter, space to pause, Enter for the ladder of a
+slow close, ? for all of them, q to quit.
 ";
 
 const PORTS_EXAMPLES: &str = "\
@@ -200,6 +211,9 @@ pub enum Command {
     /// The last one that the daemon remembers, or the next.
     #[command(after_help = EXIT_CODES, after_long_help = format!("{SHOW_EXAMPLES}\n{EXIT_CODES}"))]
     Show(ShowArgs),
+    /// Shows all of it on a whole screen: rates, sockets, owners, peers, ports, TIME-WAITs, slow closes.
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{FILTER}\n{TOP_EXAMPLES}\n{EXIT_CODES}"))]
+    Top(TopArgs),
     /// Prints which ephemeral ports are used, towards whom, and when there will be none left.
     ///
     /// It looks twice, a second apart. A port that a TIME-WAIT has is reusable where the kernel, by its settings, would
@@ -492,6 +506,30 @@ pub struct ShowArgs {
     /// A ladder for people, or JSON.
     #[arg(short, long, value_enum, default_value_t, env = "TCP_CLOSE_OUTPUT")]
     pub output: Output,
+
+    /// Where the daemon is asked.
+    #[command(flatten)]
+    pub ask: AskArgs,
+
+    /// How to watch.
+    #[command(flatten)]
+    pub probe: ProbeArgs,
+
+    /// How many closes may be followed at once.
+    #[command(flatten)]
+    pub tables: TableArgs,
+}
+
+/// Arguments of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Which connections.
+    #[command(flatten)]
+    pub filter: FilterArgs,
+
+    /// Draw with nothing but ASCII, as where the locale knows nothing else.
+    #[arg(long, env = "TCP_CLOSE_ASCII", value_parser = FalseyValueParser::new())]
+    pub ascii: bool,
 
     /// Where the daemon is asked.
     #[command(flatten)]

@@ -28,6 +28,7 @@ mod record;
 mod replay;
 mod seen;
 mod show;
+mod top;
 mod watch;
 
 /// Does what was asked for.
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Watch(args) => watch::run(args.try_into()?),
         Command::List(args) => list::run(&args.try_into()?),
         Command::Show(args) => show::run(&args.try_into()?),
+        Command::Top(args) => top::run(&args.try_into()?),
         Command::Ports(args) => ports::run(&args.try_into()?),
         Command::Record(args) => record::run(&args.try_into()?),
         Command::Replay(args) => replay::run(&args.try_into()?),

@@ -29,3 +29,4 @@ pub mod settings;
 pub mod shutdown;
 pub mod snapshot;
 pub mod telemetry;
+pub mod top;

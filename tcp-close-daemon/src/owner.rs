@@ -42,6 +42,12 @@ impl Owner {
         Self { opener, closer, uid, ..Self::at(home) }
     }
 
+    /// The name of the process that closed it or opened it; where none is known, that of its service or container.
+    pub fn name(&self) -> Option<String> {
+        let process = self.closer.or(self.opener).map(|process| process.comm.to_string());
+        process.or_else(|| self.unit.clone()).or_else(|| self.container.clone())
+    }
+
     /// By its home alone.
     pub fn at(home: Option<&Home>) -> Self {
         let Home { unit, container, pod } = home.cloned().unwrap_or_default();

@@ -6,4 +6,5 @@ pub mod page;
 mod table;
 
 pub use ladder::{Signs, ladder};
+pub(crate) use measure::Measure;
 pub use table::Table;

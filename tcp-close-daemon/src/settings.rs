@@ -13,7 +13,7 @@ use crate::{
     api,
     cli::{
         DaemonArgs, FilterArgs, GroupKey, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily,
-        RecordArgs, ReplayArgs, ShowArgs, SortKey, TableArgs, WatchArgs,
+        RecordArgs, ReplayArgs, ShowArgs, SortKey, TableArgs, TopArgs, WatchArgs,
     },
     event::{AddressFamily, TcpState},
     filter::{self, Comparison, Expression, FilterError, Host, HostNames, NameOf, Predicate, Side},
@@ -187,6 +187,37 @@ fn speaks_utf8() -> bool {
     let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(set).unwrap_or_default().to_uppercase();
     locale.ends_with("UTF-8") || locale.ends_with("UTF8")
+}
+
+/// What `top` is to do.
+#[derive(Clone, Debug)]
+pub struct TopSettings {
+    /// Which connections to begin with.
+    pub filter: Expression,
+    /// What to look at without a daemon: all of it, since the filter may change.
+    pub wanted: Wanted,
+    /// Where the daemon is asked.
+    pub daemon: api::Place,
+    /// Whether to do without it.
+    pub standalone: bool,
+    /// Nothing but ASCII.
+    pub ascii: bool,
+}
+
+impl TryFrom<TopArgs> for TopSettings {
+    type Error = SettingsError;
+
+    fn try_from(args: TopArgs) -> Result<Self, SettingsError> {
+        let everything = |_: &[u32]| Ok(Expression::default());
+        let wanted = Wanted::new(&args.probe, &args.tables, everything, false)?;
+        Ok(Self {
+            filter: filter(args.filter, &wanted.probe.netns, Vec::new())?,
+            wanted,
+            standalone: args.ask.standalone || args.probe.says_how(),
+            daemon: place(args.ask.socket),
+            ascii: args.ascii || !speaks_utf8(),
+        })
+    }
 }
 
 /// What `record` is to do.

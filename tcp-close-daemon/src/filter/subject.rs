@@ -9,6 +9,7 @@ use crate::{
         Observation,
         observation::{Closed, EndCause, Manner, MinisockEnded, Role, States, Story, Transition},
     },
+    line::Line,
     owner::{Held, Home},
 };
 
@@ -72,6 +73,35 @@ impl<'a> Subject<'a> {
             Observation::Transition(transition) => Some(Self::transition(transition)),
             _ => None,
         }
+    }
+
+    /// What is known of what a line tells; `None` for a change of state.
+    pub fn of_line(line: &'a Line) -> Option<Self> {
+        let (story, cause, time_wait) = match line {
+            Line::Closed(closed) => (&closed.story, None, None),
+            Line::TimeWaitEnded(ended) => {
+                (&ended.story, Some(ended.time_wait.cause), Some(ended.time_wait.seconds))
+            }
+            Line::FinWait2Ended(ended) => (&ended.story, Some(ended.cause), None),
+            Line::Transition(_) => return None,
+        };
+        let (head, owner) = (line.head(), &story.owner);
+        let pair = Pair { local: head.local.into(), remote: head.remote.into() };
+        let longest = story.states.iter().filter_map(|state| state.seconds).chain(time_wait).reduce(f64::max);
+        Some(Self {
+            states: story.states.iter().map(|state| state.state).collect(),
+            processes: [owner.closer, owner.opener],
+            unit: owner.unit.as_deref(),
+            container: owner.container.as_deref(),
+            pod: owner.pod.as_deref(),
+            uid: owner.uid,
+            role: story.role,
+            // Where nothing is known of the full socket, neither is that.
+            manner: story.role.map(|_| story.manner),
+            cause,
+            dwell: longest.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()),
+            ..Self::unknown(pair, head.netns, head.cookie)
+        })
     }
 
     /// What is known of a socket that is closing.
