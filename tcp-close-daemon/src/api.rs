@@ -21,7 +21,7 @@ mod stream;
 pub use client::{AskError, Client, Lines, told};
 pub use question::Question;
 pub use server::{Daemon, serve};
-pub use socket::{BindError, Socket};
+pub use socket::{BindError, Door, Socket};
 
 /// Where the socket is, unless somebody says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tcp-close/tcp-close.sock";

@@ -9,6 +9,7 @@ use clap::{
 use jiff::SignedDuration;
 
 use crate::{
+    closing::GroupKey,
     event::TcpState,
     filter,
     lifecycle::observation::{EndCause, Role},
@@ -473,19 +474,6 @@ pub enum SortKey {
     Owner,
     /// By the peer's address and port.
     Remote,
-}
-
-/// What sockets are counted by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum GroupKey {
-    /// The process, or where none is known its service or container.
-    Owner,
-    /// The peer's address.
-    Remote,
-    /// The state.
-    State,
-    /// The systemd unit.
-    Unit,
 }
 
 /// Arguments of `show`.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 mod groups;
 
-pub use groups::{Group, groups};
+pub use groups::{Group, GroupKey, groups};
 
 use crate::{
     event::{Address, AddressFamily, CgroupId, Monotonic, Pair, Process, TcpState},

@@ -12,9 +12,10 @@ use tcp_close_abi::MAX_NETNS;
 use crate::{
     api,
     cli::{
-        DaemonArgs, FilterArgs, GroupKey, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily,
-        RecordArgs, ReplayArgs, ShowArgs, SortKey, TableArgs, TopArgs, WatchArgs,
+        DaemonArgs, FilterArgs, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily, RecordArgs,
+        ReplayArgs, ShowArgs, SortKey, TableArgs, TopArgs, WatchArgs,
     },
+    closing::GroupKey,
     event::{AddressFamily, TcpState},
     filter::{self, Comparison, Expression, FilterError, Host, HostNames, NameOf, Predicate, Side},
     kernel::netns::{self, NetnsError},

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
-    Request,
+    Request, StatusCode,
     body::{Bytes, Incoming},
     client::conn::http1,
     header::HOST,
@@ -58,6 +58,7 @@ pub enum AskError {
 /// Asks a daemon.
 #[derive(Debug)]
 pub struct Client {
+    path: PathBuf,
     sender: http1::SendRequest<Empty<Bytes>>,
     /// Reads and writes, for as long as the client is there.
     connection: JoinSet<hyper::Result<()>>,
@@ -86,7 +87,7 @@ impl Client {
             _ => AskError::Connect { path: path(), source },
         })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut client = Self { sender, connection: JoinSet::new() };
+        let mut client = Self { path: path(), sender, connection: JoinSet::new() };
         // How it ends is told by the answer.
         client.connection.spawn(connection);
         Ok(client)
@@ -119,6 +120,9 @@ impl Client {
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
         let answer = timeout(PATIENCE, self.sender.send_request(request)).await;
         let answer = answer.map_err(|_elapsed| AskError::Silent)??;
+        if answer.status() == StatusCode::FORBIDDEN {
+            return Err(AskError::NotAllowed(self.path));
+        }
         if !answer.status().is_success() {
             let why = answer.into_body().collect().await?.to_bytes();
             return Err(AskError::Refused(String::from_utf8_lossy(&why).trim().to_owned()));

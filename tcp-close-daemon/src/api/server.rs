@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BLIND_SPOT, CLOSING, ENDS, PORTS, Question, TRANSITIONS, VERSION, stream::Stream};
+use super::{BLIND_SPOT, CLOSING, Door, ENDS, PORTS, Question, TRANSITIONS, VERSION, stream::Stream};
 use crate::{
     clock::{self, Anchor},
     closing::{self, ClosingSocket, Known},
@@ -111,7 +111,7 @@ pub struct Daemon {
 }
 
 /// Answers until the daemon stops.
-pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: CancellationToken) {
+pub async fn serve(listener: UnixListener, door: Door, daemon: Arc<Daemon>, stopping: CancellationToken) {
     let clients = TaskTracker::new();
     let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
@@ -125,6 +125,7 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: Cancel
                     break;
                 };
                 let (daemon, stopping) = (Arc::clone(&daemon), stopping.clone());
+                let is_admitted = door.admits(&stream);
                 clients.spawn(async move {
                     let stops = async {
                         stopping.cancelled().await;
@@ -132,7 +133,7 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: Cancel
                     };
                     tokio::select! {
                         () = stops => {}
-                        () = converse(stream, daemon, stopping.child_token()) => {}
+                        () = converse(stream, is_admitted, daemon, stopping.child_token()) => {}
                     }
                     drop(place);
                 });
@@ -148,9 +149,9 @@ pub async fn serve(listener: UnixListener, daemon: Arc<Daemon>, stopping: Cancel
 }
 
 /// Answers one client, until `gone` is cancelled or he goes.
-async fn converse(stream: UnixStream, daemon: Arc<Daemon>, gone: CancellationToken) {
+async fn converse(stream: UnixStream, is_admitted: bool, daemon: Arc<Daemon>, gone: CancellationToken) {
     let _goes = gone.clone().drop_guard();
-    let client = Client { gone, listens: Arc::default() };
+    let client = Client { is_admitted, gone, listens: Arc::default() };
     let service = service_fn(|request| {
         let (daemon, client) = (Arc::clone(&daemon), client.clone());
         async move { Ok::<_, Infallible>(answer(&request, &daemon, &client).await) }
@@ -172,6 +173,8 @@ async fn converse(stream: UnixStream, daemon: Arc<Daemon>, gone: CancellationTok
 /// Whoever asks.
 #[derive(Clone)]
 struct Client {
+    /// He may ask.
+    is_admitted: bool,
     /// Cancelled when the conversation is over, or the daemon stops.
     gone: CancellationToken,
     /// What is told as it happens takes as long as it is wanted.
@@ -191,6 +194,9 @@ impl Client {
 type Answer = Response<Either<Full<Bytes>, Channel<Bytes, io::Error>>>;
 
 async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon, client: &Client) -> Answer {
+    if !client.is_admitted {
+        return refuse(StatusCode::FORBIDDEN, "this socket is for members of its group, and for root");
+    }
     if request.method() != Method::GET {
         return refuse(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here");
     }

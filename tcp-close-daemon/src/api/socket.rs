@@ -10,7 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::Group;
+use nix::unistd::{Group, Uid};
+use procfs::process::Process;
 use tokio::net::UnixListener;
 
 /// Members of this group may ask, if there is one; otherwise only the daemon's own user, and root.
@@ -18,6 +19,9 @@ const GROUP: &str = "tcp-close";
 
 /// Its own user and the group, to read and to write: that is what it takes to connect.
 const MODE: u32 = 0o660;
+
+/// What a mode has that lets others in.
+const FOR_OTHERS: u32 = 0o006;
 
 /// The socket cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,43 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     }
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     Ok(listener)
+}
+
+/// Whoever asks has to be of the socket's group, whatever mode somebody has given it since.
+#[derive(Clone, Debug)]
+pub struct Door {
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Who may come in.
+    pub fn door(&self) -> Door {
+        Door { path: self.path.clone() }
+    }
+}
+
+impl Door {
+    /// Whether the process at the other end may ask: root's, the daemon's own user's, or one in the group of the socket.
+    pub(super) fn admits(&self, peer: &tokio::net::UnixStream) -> bool {
+        let Ok(metadata) = fs::metadata(&self.path) else {
+            return false;
+        };
+        // Whom a mode of ours keeps out, the kernel has kept out.
+        if metadata.mode() & FOR_OTHERS == 0 {
+            return true;
+        }
+        peer.peer_cred().is_ok_and(|peer| {
+            [0, Uid::effective().as_raw()].contains(&peer.uid())
+                || peer.gid() == metadata.gid()
+                || peer.pid().is_some_and(|pid| is_in_group(pid, metadata.gid()))
+        })
+    }
+}
+
+/// Whether a process has this among its supplementary groups.
+fn is_in_group(pid: i32, group: u32) -> bool {
+    let status = Process::new(pid).and_then(|process| process.status());
+    status.is_ok_and(|status| status.groups.contains(&group))
 }
 
 impl Drop for Socket {

@@ -2,10 +2,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::ClosingSocket;
-use crate::{cli::GroupKey, event::TcpState};
+use crate::event::TcpState;
+
+/// What sockets are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GroupKey {
+    /// The process, or where none is known its service or container.
+    Owner,
+    /// The peer's address.
+    Remote,
+    /// The state.
+    State,
+    /// The systemd unit.
+    Unit,
+}
 
 /// Sockets that have something in common.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -102,7 +102,7 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     // It is there for as long as the daemon.
     let socket = bind(&settings.socket)?.map(|(socket, listener)| {
         let daemon = api::Daemon::new(netns, ask, homes, ports, Arc::clone(&feed), teller);
-        tasks.spawn(api::serve(listener, Arc::new(daemon), stopping.clone()));
+        tasks.spawn(api::serve(listener, socket.door(), Arc::new(daemon), stopping.clone()));
         socket
     });
 

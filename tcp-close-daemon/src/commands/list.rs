@@ -19,9 +19,9 @@ use super::{
 };
 use crate::{
     api::{self, AskError, Client, Question},
-    cli::{GroupKey, Output, SortKey},
+    cli::{Output, SortKey},
     clock,
-    closing::{self, ClosingSocket, Group, Known},
+    closing::{self, ClosingSocket, Group, GroupKey, Known},
     filter::Subject,
     owner::{Holders, Homes},
     render::Table,

@@ -6,8 +6,7 @@ use jiff::tz::TimeZone;
 
 use super::measure::Measure;
 use crate::{
-    cli::GroupKey,
-    closing::{ClosingSocket, Group},
+    closing::{ClosingSocket, Group, GroupKey},
     event::{Pair, Process, TcpState},
     lifecycle::observation::{EndCause, Manner, Then},
     line::{

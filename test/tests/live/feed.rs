@@ -256,9 +256,16 @@ fn the_group_may_ask_and_others_may_not() {
     let mut member = for_everybody(&directory);
     let program = member.get_program().to_owned();
     let member = member.uid(NOBODY).gid(GROUP).args(["list", "--ended", "-o", "json", "--socket"]);
-    let listed = run(member.arg(&daemon.socket));
-    assert_eq!(lines(&listed).len(), ENDS);
-    for command in ["list", "watch", "ports"] {
+    member.arg(&daemon.socket);
+    for mode in [0o660, 0o666] {
+        fs::set_permissions(&daemon.socket, Permissions::from_mode(mode)).expect("it is ours");
+        assert_eq!(lines(&run(member)).len(), ENDS);
+    }
+    // Once by the socket's mode, once whatever that is.
+    for (command, mode) in
+        [("list", 0o660), ("watch", 0o660), ("ports", 0o660), ("list", 0o666), ("watch", 0o666)]
+    {
+        fs::set_permissions(&daemon.socket, Permissions::from_mode(mode)).expect("it is ours");
         let mut stranger = Command::new(&program);
         let stranger = stranger.uid(NOBODY).gid(NOBODY).args([command, "--socket"]).arg(&daemon.socket);
         let refused = run(stranger);
