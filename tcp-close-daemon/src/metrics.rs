@@ -90,10 +90,6 @@ impl Metrics {
         }
         self.count(turn.counters, anchor.monotonic());
         self.core(turn.stats(), turn.losses);
-        for state in catalogue::SOCKET_STATES {
-            let sockets = self.catalogue.sockets.with_label_values(&[state.label()]);
-            sockets.set(as_gauge(turn.tracker.sockets_in(state) as u64));
-        }
         raise(&self.catalogue.reconcile_total, turn.listings);
         if let Some(at) = turn.last_listing {
             self.catalogue.last_reconcile_timestamp_seconds.set(seconds_since_epoch(anchor.wall(at)));
@@ -106,9 +102,13 @@ impl Metrics {
         }
     }
 
-    /// Takes in what changes only as fast as somebody looks: the kernel's limits, the programs' run times. What is
-    /// closing now is [`Self::census`].
+    /// Takes in what is of the moment in which somebody looks: the kernel's limits, the programs' run times, and how many
+    /// sockets are closing, which has to be of the same moment as their ages are: [`Self::census`].
     pub fn update_on_scrape(&mut self, turn: &Turn<'_>, limits: &kernel::limits::Limits) {
+        for state in catalogue::SOCKET_STATES {
+            let sockets = self.catalogue.sockets.with_label_values(&[state.label()]);
+            sockets.set(as_gauge(turn.tracker.sockets_in(state) as u64));
+        }
         self.limits(limits);
         self.programs(&turn.probe.program_stats());
     }
