@@ -1,26 +1,30 @@
 //! What may be typed. What it means is [`crate::settings`].
 
-use std::{env, net::SocketAddr, str::FromStr};
+use std::{env, net::SocketAddr};
 
 use clap::{
     ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
     builder::{FalseyValueParser, NonEmptyStringValueParser, Resettable},
 };
-use jiff::SignedDuration;
 
-use self::help::{
-    CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, DAEMON_EXAMPLES, ENVIRONMENT, EXAMPLES, EXIT_CODES, FILTER,
-    LIST_EXAMPLES, MAN_EXAMPLES, PORTS_EXAMPLES, RECORD_EXAMPLES, REPLAY_EXAMPLES, SHOW_EXAMPLES,
-    TOP_EXAMPLES, WATCH_EXAMPLES,
+use self::{
+    help::{
+        CHECK_EXAMPLES, COMPLETIONS_EXAMPLES, DAEMON_EXAMPLES, ENVIRONMENT, EXAMPLES, EXIT_CODES, FILTER,
+        LIST_EXAMPLES, MAN_EXAMPLES, PORTS_EXAMPLES, RECORD_EXAMPLES, REPLAY_EXAMPLES, SHOW_EXAMPLES,
+        TOP_EXAMPLES, WATCH_EXAMPLES,
+    },
+    values::{
+        at_least_one, cause, closing_state, destination, duration, listen_address, port, role, telemetry_path,
+    },
 };
 use crate::{
     closing::GroupKey,
     event::TcpState,
-    filter,
     lifecycle::observation::{EndCause, Role},
 };
 
 mod help;
+mod values;
 
 /// Shows how every TCP connection on this host ends.
 #[derive(Debug, Parser)]
@@ -511,7 +515,7 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
     pub socket: Option<String>,
 
-    /// How many ends of connections and of TIME-WAITs to remember, some 200 bytes each.
+    /// How many ends of connections and of TIME-WAITs to remember, some 300 bytes each.
     #[arg(long, value_name = "N", default_value_t = 50_000, env = "TCP_CLOSE_REMEMBER", value_parser = at_least_one::<usize>)]
     pub remember: usize,
 
@@ -568,70 +572,6 @@ pub enum Output {
     Json,
 }
 
-fn port(text: &str) -> Result<u16, String> {
-    let port = text.parse().ok().filter(|&port| port > 0);
-    port.ok_or_else(|| "it takes the number of a port, 1 to 65535".to_owned())
-}
-
-fn destination(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_error| {
-        "it takes an address and a port, such as 192.0.2.1:443 or [2001:db8::1]:443".to_owned()
-    })
-}
-
-/// `:10060` means every address, as `node_exporter` has it.
-fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-    full.parse().map_err(|_error| {
-        "it takes an address and a port, such as 127.0.0.1:10060, [::1]:10060, or :10060 for every address"
-            .to_owned()
-    })
-}
-
-/// A path below which nothing else is served.
-fn telemetry_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
-        return Err("a path begins with / and has no ?, # or space".to_owned());
-    }
-    if ["/", "/healthz", "/readyz"].contains(&text) {
-        return Err("something else is served there".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
-fn at_least_one<T: FromStr + Default + PartialOrd>(text: &str) -> Result<T, String> {
-    let number = text.parse().ok().filter(|number| *number > T::default());
-    number.ok_or_else(|| "it takes a whole number of at least 1".to_owned())
-}
-
-fn role(text: &str) -> Result<Role, String> {
-    filter::role(text).ok_or_else(|| format!("it takes one of {}", Role::ALL.map(Role::label).join(", ")))
-}
-
-fn cause(text: &str) -> Result<EndCause, String> {
-    let causes = || EndCause::OF_TIME_WAIT.map(EndCause::label).join(", ");
-    filter::cause(text).ok_or_else(|| format!("it takes one of {}, or of a FIN-WAIT-2", causes()))
-}
-
-fn closing_state(text: &str) -> Result<TcpState, String> {
-    let state: TcpState = text.parse().map_err(|unknown: crate::event::UnknownState| unknown.to_string())?;
-    if state.is_closing() {
-        return Ok(state);
-    }
-    Err("it is no closing state; those are fin-wait-1, fin-wait-2, time-wait, close-wait, last-ack, closing"
-        .to_owned())
-}
-
-fn duration(text: &str) -> Result<std::time::Duration, String> {
-    let parsed: SignedDuration = text
-        .parse()
-        .map_err(|_error| "it takes a number with a unit, such as 10s, 5m or 1h30m".to_owned())?;
-    std::time::Duration::try_from(parsed)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "it must be longer than nothing".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -651,12 +591,5 @@ mod tests {
                 assert!(variable.starts_with("TCP_CLOSE_"), "{} {}", command.get_name(), argument.get_id());
             }
         }
-    }
-
-    #[test]
-    fn durations_have_units() {
-        assert_eq!(duration("10s"), Ok(std::time::Duration::from_secs(10)));
-        assert_eq!(duration("1m30s"), Ok(std::time::Duration::from_secs(90)));
-        assert!(duration("10").is_err() && duration("-1s").is_err() && duration("0s").is_err());
     }
 }

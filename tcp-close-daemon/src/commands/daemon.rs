@@ -123,8 +123,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         metrics.update(&turn, &anchor);
         feed.tell(turn.observations, &anchor);
-        metrics.remembered(feed.remembered());
         if turn.scraped {
+            metrics.remembered(feed.remembered());
             metrics.update_on_scrape(&turn, &Limits::read());
             let (census, substates) = table.census(turn.tracker, anchor.monotonic());
             metrics.census(&census, substates.as_deref());

@@ -1,4 +1,4 @@
-//! The last that was told, packed: an observation of some 700 bytes takes some 150 here.
+//! The last that was told, packed: an observation takes 680 bytes, and 130 to 210 when it is packed.
 
 use std::{
     collections::{HashMap, VecDeque, vec_deque},
