@@ -13,8 +13,8 @@ use self::wanted::{connection, filter};
 use crate::{
     api,
     cli::{
-        DaemonArgs, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily, RecordArgs, ReplayArgs,
-        ShowArgs, SortKey, TableArgs, TopArgs, WatchArgs,
+        AskArgs, DaemonArgs, LinesArgs, ListArgs, Output, PortsArgs, ProbeArgs, ProbeFamily, RecordArgs,
+        ReplayArgs, ShowArgs, SortKey, TableArgs, TopArgs, WatchArgs,
     },
     closing::GroupKey,
     event::TcpState,
@@ -106,13 +106,13 @@ impl TryFrom<WatchArgs> for WatchSettings {
     type Error = SettingsError;
 
     fn try_from(args: WatchArgs) -> Result<Self, SettingsError> {
-        if args.since.is_some() && args.probe.says_how() {
+        if args.since.is_some() && is_standalone(&args.ask, &args.probe) {
             return Err(SettingsError::NobodyRemembers);
         }
         let filter = |netns: &[u32]| filter(args.filter, netns, args.state);
         Ok(Self {
             wanted: Wanted::new(&args.probe, &args.tables, filter, args.transitions)?,
-            standalone: args.ask.standalone || args.probe.says_how(),
+            standalone: is_standalone(&args.ask, &args.probe),
             daemon: place(args.ask.socket),
             since: args.since,
             duration: args.duration,
@@ -151,7 +151,7 @@ impl TryFrom<ShowArgs> for ShowSettings {
         Ok(Self {
             wanted: Wanted::new(&args.probe, &args.tables, netns, false)?,
             follow: args.follow,
-            standalone: args.ask.standalone || args.probe.says_how(),
+            standalone: is_standalone(&args.ask, &args.probe),
             daemon: place(args.ask.socket),
             output: args.output,
             ascii: args.ascii || !speaks_utf8(),
@@ -190,7 +190,7 @@ impl TryFrom<TopArgs> for TopSettings {
         Ok(Self {
             filter: filter(args.filter, &wanted.probe.netns, Vec::new())?,
             wanted,
-            standalone: args.ask.standalone || args.probe.says_how(),
+            standalone: is_standalone(&args.ask, &args.probe),
             daemon: place(args.ask.socket),
             ascii: args.ascii || !speaks_utf8(),
         })
@@ -402,6 +402,11 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
     }
 }
 
+/// Whether to do without the daemon: where that is said, or how to watch instead. Whoever names its socket wants the daemon.
+fn is_standalone(ask: &AskArgs, probe: &ProbeArgs) -> bool {
+    ask.standalone || ask.socket.is_none() && probe.says_how()
+}
+
 fn place(named: Option<String>) -> api::Place {
     api::Place::new(named.map(Into::into))
 }
@@ -488,6 +493,18 @@ mod tests {
         let watched = |typed: &[&str]| watch(typed).map(|settings| settings.wanted.probe.netns).ok();
         assert_eq!(watched(&["netns", "=", "7", "and", "dport", "443"]), Some(vec![7]));
         assert_eq!(watched(&["netns", "=", "7", "or", "dport", "443"]), Some(vec![]));
+    }
+
+    /// Variables may say how to watch for whoever watches.
+    #[test]
+    fn who_names_the_daemons_socket_wants_the_daemon() {
+        let standalone = |typed: &[&str]| watch(typed).map(|settings| settings.standalone).ok();
+        assert_eq!(standalone(&[]), Some(false));
+        assert_eq!(standalone(&["--probe", "kprobe"]), Some(true));
+        assert_eq!(standalone(&["--probe", "kprobe", "--socket", "/run/x.sock"]), Some(false));
+        assert_eq!(standalone(&["--standalone", "--socket", "/run/x.sock"]), Some(true));
+        let error = watch(&["--since", "10m", "--probe", "kprobe"]).expect_err("nobody remembers");
+        assert!(matches!(error, SettingsError::NobodyRemembers), "{error}");
     }
 
     #[test]
