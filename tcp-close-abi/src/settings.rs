@@ -37,6 +37,15 @@ pub struct Settings {
     /// Values of `enum skb_drop_reason` for segments that were meant for a minisock and never came to it: a wrong
     /// checksum, a policy of `IPsec`. 0 where the kernel has no such reason.
     pub never_came: [u32; 2],
+    /// [`AF_INET`](crate::AF_INET) or [`AF_INET6`](crate::AF_INET6) to watch only connections of that family, IPv4 mapped
+    /// into IPv6 being IPv4; 0 for both.
+    pub family: u32,
+    /// The first and the last local port to watch, in host byte order; 0 and 0 for all.
+    pub local_ports: [u32; 2],
+    /// The same of remote ports.
+    pub remote_ports: [u32; 2],
+    /// Explicit padding, always 0.
+    pub reserved: u32,
 }
 
 impl Settings {
@@ -54,7 +63,11 @@ impl Settings {
         cookies: 0,
         segments: 0,
         never_came: [0; 2],
+        family: 0,
+        local_ports: [0; 2],
+        remote_ports: [0; 2],
+        reserved: 0,
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 40);
+const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 64);

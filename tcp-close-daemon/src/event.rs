@@ -244,7 +244,7 @@ impl From<Address> for SocketAddr {
 }
 
 /// An address family.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AddressFamily {
     /// IPv4.
     #[serde(rename = "ipv4")]

@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    ops::RangeInclusive,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
@@ -21,6 +22,8 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::{
     decode::CancelSites,
+    event::AddressFamily,
+    filter::Pairs,
     kernel::{
         btf::{BtfError, KernelBtf},
         lockdown::Lockdown,
@@ -179,6 +182,8 @@ impl Preflight {
 pub struct ProbeSettings {
     /// Inode numbers of the network namespaces to watch, at most [`tcp_close_abi::MAX_NETNS`]; empty for all.
     pub netns: Vec<u32>,
+    /// The socket pairs to watch.
+    pub pairs: Pairs,
     /// Opening state changes as records too, not only as counts.
     pub record_opening: bool,
     /// Size of the ring in bytes: a power of two, at least a page.
@@ -193,6 +198,7 @@ impl Default for ProbeSettings {
     fn default() -> Self {
         Self {
             netns: Vec::new(),
+            pairs: Pairs::ALL,
             record_opening: false,
             ring_bytes: DEFAULT_RING_BYTES,
             family: Family::Auto,
@@ -402,7 +408,22 @@ fn kernel_settings(
         cookies: u32::from(identity == Identity::Cookie),
         segments: u32::from(settings.witness),
         never_came: preflight.never_came,
+        family: settings.pairs.family.map_or(0, |family| match family {
+            AddressFamily::V4 => tcp_close_abi::AF_INET.into(),
+            AddressFamily::V6 => tcp_close_abi::AF_INET6.into(),
+        }),
+        local_ports: ports(&settings.pairs.local_ports),
+        remote_ports: ports(&settings.pairs.remote_ports),
+        reserved: 0,
     })
+}
+
+/// The first and the last; zeros, which cost the kernel side nothing, where there is nothing to leave out.
+fn ports(ports: &RangeInclusive<u16>) -> [u32; 2] {
+    if ports.is_empty() || *ports == Pairs::ALL.local_ports {
+        return [0; 2];
+    }
+    [*ports.start(), *ports.end()].map(u32::from)
 }
 
 /// Why the object cannot be loaded, as far as the kernel's word tells.

@@ -18,7 +18,7 @@ use crate::{
     },
     closing::GroupKey,
     event::TcpState,
-    filter::{Expression, FilterError, Predicate},
+    filter::{Expression, FilterError, Pairs, Predicate},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
@@ -79,6 +79,7 @@ impl Wanted {
         if let Some(netns) = filter.netns().filter(|netns| !netns.is_empty() && netns.len() <= MAX_NETNS) {
             probe.netns = netns.into_iter().collect();
         }
+        probe.pairs = filter.pairs();
         Ok(Self { probe, limits: limits(tables), filter, transitions })
     }
 }
@@ -426,6 +427,7 @@ fn probe_settings(args: &ProbeArgs, record_opening: bool) -> Result<ProbeSetting
     }
     Ok(ProbeSettings {
         netns: inodes(&args.netns)?,
+        pairs: Pairs::ALL,
         record_opening,
         ring_bytes: args.ring_bytes.next_power_of_two(),
         family: family(args.probe),
@@ -489,10 +491,12 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_that_a_filter_asks_for_alone_is_all_that_is_watched() {
+    fn what_a_filter_does_not_ask_for_is_not_watched() {
         let watched = |typed: &[&str]| watch(typed).map(|settings| settings.wanted.probe.netns).ok();
         assert_eq!(watched(&["netns", "=", "7", "and", "dport", "443"]), Some(vec![7]));
         assert_eq!(watched(&["netns", "=", "7", "or", "dport", "443"]), Some(vec![]));
+        let pairs = watch(&["dport", "443"]).map(|settings| settings.wanted.probe.pairs).ok();
+        assert_eq!(pairs, Some(Pairs { remote_ports: 443..=443, ..Pairs::ALL }));
     }
 
     /// Variables may say how to watch for whoever watches.

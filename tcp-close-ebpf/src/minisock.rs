@@ -7,10 +7,10 @@ use crate::{
     counters, handler,
     kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched},
     ring,
-    socket::{netns_of, pair},
+    socket::{netns_of, pair, pair_is_watched},
 };
 
-/// A TCP minisock in a network namespace that is watched.
+/// A TCP minisock that is watched: by its network namespace, family and ports.
 pub(crate) struct Minisock<M> {
     fields: M,
     netns: u32,
@@ -23,7 +23,7 @@ pub(crate) fn around(timer: *const u8) -> *const u8 {
 }
 
 impl Minisock<Untyped> {
-    /// The minisock whose timer this is, if it is a minisock's, TCP's, and its namespace is watched.
+    /// The minisock whose timer this is, if it is a minisock's, TCP's, and watched.
     ///
     /// The timer tracepoints see every timer of the host, so the first thing is to compare the timer's function with
     /// the one that only minisocks have.
@@ -38,29 +38,30 @@ impl Minisock<Untyped> {
 }
 
 impl<M: Memory> Minisock<M> {
-    /// This minisock, if it is TCP's and its namespace is watched.
+    /// This minisock, if it is TCP's and watched.
     #[inline(always)]
     pub(crate) fn tcp(fields: M) -> Option<Self> {
-        match Self::tcp_netns(fields) {
-            Ok(Some(netns)) if watched(netns) => Some(Self { fields, netns }),
-            Ok(_) => None,
-            // What follows an error is verified once for each read that may fail: it must be little.
-            Err(_) => {
-                counters::unreadable();
-                None
-            }
-        }
+        let Ok(netns) = Self::watched_netns(fields) else {
+            // This is verified once for each read that may fail: it must be little.
+            counters::unreadable();
+            return None;
+        };
+        netns.map(|netns| Self { fields, netns })
     }
 
-    /// Inode number of its network namespace; `None` for DCCP's minisocks, which have the same functions.
+    /// Inode number of its network namespace, if it is watched; `None` for DCCP's minisocks, which have the same
+    /// functions.
     #[inline(always)]
-    fn tcp_netns(fields: M) -> Result<Option<u32>, i32> {
+    fn watched_netns(fields: M) -> Result<Option<u32>, i32> {
         // "TCP" and "TCPv6" (net/ipv4/tcp_ipv4.c, net/ipv6/tcp_ipv6.c) against "DCCP" and "DCCPv6"; no other protocol
         // has minisocks.
         if fields.follow(&LAYOUT.prot)?.get::<u8>(&LAYOUT.prot_name)? != b'T' {
             return Ok(None);
         }
-        netns_of(fields).map(Some)
+        let netns = netns_of(fields)?;
+        let is_watched =
+            watched(netns) && pair_is_watched(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;
+        Ok(is_watched.then_some(netns))
     }
 
     /// A record of this minisock's timer; one with a field that could not be read is flagged and counted.

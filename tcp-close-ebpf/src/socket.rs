@@ -3,9 +3,9 @@
 use aya_ebpf::helpers::{bpf_skc_to_tcp_sock, generated::bpf_ktime_get_ns};
 use tcp_close_abi::{AF_INET, AF_INET6, Header, Pair, RecordKind};
 
-use crate::kernel::{LAYOUT, Memory, Typed, Untyped, watched};
+use crate::kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched};
 
-/// A `struct tcp_sock` in a network namespace that is watched.
+/// A `struct tcp_sock` that is watched: by its network namespace, family and ports.
 pub(crate) struct TcpSocket<M> {
     fields: M,
     netns: u32,
@@ -13,10 +13,10 @@ pub(crate) struct TcpSocket<M> {
 }
 
 impl TcpSocket<Typed> {
-    /// The TCP socket behind `sk`, if it is one, full, IPv4 or IPv6, and in a namespace that is watched.
+    /// The TCP socket behind `sk`, if it is one, full, IPv4 or IPv6, and watched.
     #[inline(always)]
     pub(crate) fn watched(sk: Typed) -> Option<Self> {
-        Self::in_watched_netns(tcp_sock(sk)?).ok()?
+        Self::if_watched(tcp_sock(sk)?).ok()?
     }
 }
 
@@ -39,19 +39,20 @@ impl TcpSocket<Untyped> {
         if sk.get::<u16>(&LAYOUT.protocol)? != 6 {
             return Ok(None);
         }
-        Self::in_watched_netns(sk)
+        Self::if_watched(sk)
     }
 }
 
 impl<M: Memory> TcpSocket<M> {
     #[inline(always)]
-    fn in_watched_netns(fields: M) -> Result<Option<Self>, i32> {
+    fn if_watched(fields: M) -> Result<Option<Self>, i32> {
         let family: u16 = fields.get(&LAYOUT.family)?;
         if family != AF_INET && family != AF_INET6 {
             return Ok(None);
         }
         let netns = netns_of(fields)?;
-        Ok(watched(netns).then_some(Self { fields, netns, family }))
+        let is_watched = watched(netns) && pair_is_watched(fields, family, &LAYOUT.local_port)?;
+        Ok(is_watched.then_some(Self { fields, netns, family }))
     }
 
     /// Its fields, at offsets of `tcp_sock` and of what `tcp_sock` begins with.
@@ -109,6 +110,39 @@ pub(crate) fn pair<M: Memory>(fields: M, family: u16, local_port: &'static u32) 
         put(&mut pair.remote, 8, remote[1].to_ne_bytes());
     }
     Ok(pair)
+}
+
+/// Whether the family and ports of a socket of any kind are watched, as far as it has any yet: one that listens, or has
+/// only begun to connect, may lead to a connection that is.
+#[inline(always)]
+pub(crate) fn pair_is_watched<M: Memory>(
+    fields: M,
+    family: u16,
+    local_port: &'static u32,
+) -> Result<bool, i32> {
+    let is_watched = |port: u16, first: &'static u32, last: &'static u32| {
+        let port = u32::from(u16::from_be(port));
+        port == 0 || (constant(first) <= port && port <= constant(last))
+    };
+    let ([local_first, local_last], [first, last]) = (&SETTINGS.local_ports, &SETTINGS.remote_ports);
+    if constant(local_last) != 0 && !is_watched(fields.get(local_port)?, local_first, local_last) {
+        return Ok(false);
+    }
+    if constant(last) != 0 && !is_watched(fields.get(&LAYOUT.remote_port)?, first, last) {
+        return Ok(false);
+    }
+    let only = constant(&SETTINGS.family);
+    if only == 0 || fields.get::<u16>(&LAYOUT.remote_port)? == 0 {
+        return Ok(true);
+    }
+    let is_ipv4 = family == AF_INET || is_mapped(fields.get_ipv6(&LAYOUT.remote_v6)?);
+    Ok(is_ipv4 == (only == u32::from(AF_INET)))
+}
+
+/// Whether an IPv6 address is an IPv4 one, mapped (`::ffff:0:0/96`).
+#[inline(always)]
+const fn is_mapped([upper, lower]: [u64; 2]) -> bool {
+    upper == 0 && u64::from_be(lower) >> 32 == 0xffff
 }
 
 /// Inode number of the network namespace of a socket of any kind.

@@ -1,6 +1,6 @@
 //! What a filter means.
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -235,41 +235,6 @@ impl Expression {
             0 => Self::default(),
             1 => parts.remove(0),
             _ => Self::Any(parts),
-        }
-    }
-
-    /// The network namespaces that a connection has to be in; `None` for any.
-    pub fn netns(&self) -> Option<BTreeSet<u32>> {
-        self.narrowed(&|predicate| match predicate {
-            Predicate::Netns(netns) => Some(*netns),
-            _ => None,
-        })
-    }
-
-    /// The states that a socket has to be in; `None` for any.
-    pub fn states(&self) -> Option<BTreeSet<TcpState>> {
-        self.narrowed(&|predicate| match predicate {
-            Predicate::State(state) => Some(*state),
-            _ => None,
-        })
-    }
-
-    /// The values of which there has to be one, where `value` tells which one a predicate asks for.
-    fn narrowed<T: Ord>(&self, value: &impl Fn(&Predicate) -> Option<T>) -> Option<BTreeSet<T>> {
-        match self {
-            Self::Is(predicate) => value(predicate).map(|value| BTreeSet::from([value])),
-            Self::Not(_) => None,
-            Self::All(parts) => {
-                let narrowed = parts.iter().filter_map(|part| part.narrowed(value));
-                narrowed.reduce(|mut one, other| {
-                    one.retain(|value| other.contains(value));
-                    one
-                })
-            }
-            Self::Any(parts) => {
-                let narrowed: Option<Vec<_>> = parts.iter().map(|part| part.narrowed(value)).collect();
-                narrowed.map(|sets| sets.into_iter().flatten().collect())
-            }
         }
     }
 }

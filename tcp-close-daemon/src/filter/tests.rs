@@ -1,6 +1,6 @@
 //! Filters, good and bad: what each means to a connection or two, and where each bad one is said to be wrong.
 
-use std::time::Duration;
+use std::{net::SocketAddr, ops::RangeInclusive, time::Duration};
 
 use proptest::prelude::*;
 
@@ -260,6 +260,23 @@ fn what_a_filter_needs_is_known_beforehand() {
     assert_eq!(netns("netns != 1"), None);
     let states = parse("state time-wait and dport 443", &Known).expect("a filter").states();
     assert_eq!(states.map(Vec::from_iter), Some(vec![TcpState::TimeWait]));
+    let pairs = |text| parse(text, &Known).expect("a filter").pairs();
+    let family = |text| pairs(text).family;
+    assert_eq!(family("family ipv6"), Some(AddressFamily::V6));
+    assert_eq!(family("dst 192.0.2.0/24 and role active"), Some(AddressFamily::V4));
+    assert_eq!(family("src 192.0.2.1 or src 192.0.2.2"), Some(AddressFamily::V4));
+    assert_eq!(family("src 192.0.2.1 or src 2001:db8::1"), None);
+    assert_eq!(family("not family ipv6"), None);
+    assert_eq!(family("family ipv4 and family ipv6"), None);
+    let ports = |text| [pairs(text).local_ports, pairs(text).remote_ports];
+    assert_eq!(ports("sport 80 and dport >= 1024"), [80..=80, 1024..=u16::MAX]);
+    assert_eq!(ports("sport < 1024 and sport > 79 and role active"), [80..=1023, 0..=u16::MAX]);
+    assert_eq!(ports("sport 80 or sport 443"), [80..=443, 0..=u16::MAX]);
+    assert_eq!(ports("src *:80 or (sport 90 and dport 1)"), [80..=90, 0..=u16::MAX]);
+    assert_eq!(ports("sport 80 or dport 80"), [0..=u16::MAX, 0..=u16::MAX]);
+    assert_eq!(ports("sport != 80"), [0..=u16::MAX, 0..=u16::MAX]);
+    assert!(ports("sport 80 and sport 443").iter().any(RangeInclusive::is_empty));
+    assert_eq!(ports("(sport < 0 or sport 7) and dport <= 9"), [7..=7, 0..=9]);
 }
 
 fn predicate() -> impl Strategy<Value = Predicate> {
@@ -304,8 +321,22 @@ fn predicate() -> impl Strategy<Value = Predicate> {
     ]
 }
 
-fn expression() -> impl Strategy<Value = Expression> {
-    predicate().prop_map(Expression::Is).prop_recursive(4, 32, 4, |inner| {
+/// About so few families, networks and ports that some connection is among them.
+fn predicate_of_few() -> impl Strategy<Value = Predicate> {
+    let words =
+        ["family ipv4", "family ipv6", "src 192.0.2.1", "dst 192.0.2.0/24", "src [2001:db8::1]:2", "dst *:3"];
+    let ports =
+        ["=", "<", ">", "<=", ">="].map(|sign| ["sport", "dport"].map(|side| format!("{side} {sign} ")));
+    let ports = ports.into_iter().flatten().flat_map(|text| (0..5).map(move |port| format!("{text}{port}")));
+    let texts: Vec<_> = words.iter().map(ToString::to_string).chain(ports).collect();
+    prop::sample::select(texts).prop_map(|text| match parse(&text, &Numbers) {
+        Ok(Expression::Is(predicate)) => predicate,
+        other => panic!("{text}: {other:?}"),
+    })
+}
+
+fn expression(predicate: impl Strategy<Value = Predicate> + 'static) -> impl Strategy<Value = Expression> {
+    predicate.prop_map(Expression::Is).prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expression::All),
             prop::collection::vec(inner.clone(), 2..4).prop_map(Expression::Any),
@@ -316,10 +347,24 @@ fn expression() -> impl Strategy<Value = Expression> {
 
 proptest! {
     #[test]
-    fn what_a_filter_prints_means_the_same(expression in expression()) {
+    fn what_a_filter_prints_means_the_same(expression in expression(predicate())) {
         let text = expression.to_string();
         prop_assume!(text.len() <= 16_384);
         prop_assert_eq!(parse(&text, &Numbers), Ok(expression));
+    }
+
+    #[test]
+    fn nothing_that_a_filter_wants_goes_unwatched(
+        expression in expression(predicate_of_few()),
+        addresses in prop::sample::select(vec![["192.0.2.1"; 2], ["2001:db8::1"; 2]]),
+        ports in [1..5u16, 1..5u16],
+    ) {
+        let [local, remote] = [0, 1].map(|end| SocketAddr::new(addresses[end].parse().expect("an address"), ports[end]));
+        let pair = Pair { local, remote };
+        prop_assume!(expression.holds(&Subject { pair, ..curl() }));
+        let watched = expression.pairs();
+        prop_assert!(watched.family.is_none_or(|family| family == pair.family()));
+        prop_assert!(watched.local_ports.contains(&ports[0]) && watched.remote_ports.contains(&ports[1]));
     }
 
     #[test]

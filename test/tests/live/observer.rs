@@ -401,7 +401,7 @@ impl Observer {
 }
 
 /// The running kernel, looked at once for all tests.
-fn preflight() -> &'static Preflight {
+pub(crate) fn preflight() -> &'static Preflight {
     static PREFLIGHT: OnceLock<Preflight> = OnceLock::new();
     PREFLIGHT.get_or_init(|| Preflight::run().expect("the kernel publishes BTF"))
 }
