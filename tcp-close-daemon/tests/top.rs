@@ -118,31 +118,31 @@ fn overview() {
     check(
         &[],
         &expect![[r#"
-        tcp-close top  3.7 closes/s  11 closed
-         1 overview  2 owners  3 peers and ports  4 TIME-WAIT  5 slow closes
-        CLOSED                        SOCKETS   CLOSING NOW        SOCKETS  OLDEST
-        active        graceful        9         fin-wait-1         0        -
-        none          reset sent      1         fin-wait-2         0        -
-        passive       graceful        1         time-wait          1        30.50s
-                                                close-wait         2        1h01m
-                                                last-ack           0        -
-                                                closing            0        -
+            tcp-close top  3.7 closes/s  11 closed
+             1 overview  2 owners  3 peers and ports  4 TIME-WAIT  5 slow closes
+            CLOSED                        SOCKETS   CLOSING NOW        SOCKETS  OLDEST
+            active        graceful        9         fin-wait-1         0        -
+            none          reset sent      1         fin-wait-2         0        -
+            passive       graceful        1         time-wait          1        30.50s
+                                                    close-wait         2        1h01m
+                                                    last-ack           0        -
+                                                    closing            0        -
 
 
 
 
 
 
-        closes in each of the last 120 seconds, at most 7
-          █
-          █
-          █
-          █
-         ██
-         ██
-        ███
-        q quit  Tab next  space pause  s sort  / filter  Enter ladder  ? help
-    "#]],
+            closes in each of the last 120 seconds, at most 10
+             █
+             █
+             █
+             █
+             █
+             █
+            ▅█
+            q quit  Tab next  space pause  s sort  / filter  Enter ladder  ? help
+        "#]],
     );
 }
 
@@ -349,21 +349,19 @@ fn help() {
     check(
         &[Key::Char('?')],
         &expect![[r#"
-        tcp-close top  3.7 closes/s  11 closed
-         1 overview  2 owners  3 peers and ports  4 TIME-WAIT  5 slow closes
-        1-5, Tab      overview, owners, peers and ports, TIME-WAIT, slow closes
-        up, down      mark a line; page up, page down
-        Enter         the marked slow close as a ladder; any other key closes it
-        s             sort owners and peers by closed, now, resets, name
-        /             filter, in the language of ss: dport = :443 and not comm = curl
-        space, p      pause and go on
-        q, ^C         quit
+            tcp-close top  3.7 closes/s  11 closed
+             1 overview  2 owners  3 peers and ports  4 TIME-WAIT  5 slow closes
+            1-5, Tab      overview, owners, peers and ports, TIME-WAIT, slow closes
+            up, down      mark a line; page up, page down
+            Enter         the marked slow close as a ladder; any other key closes it
+            s             sort owners and peers by closed, now, resets, name
+            /             filter, in the language of ss: dport = :443 and not comm = curl
+            space, p      pause and go on
+            q, ^C         quit
+            ^Z            back to the shell; fg returns
 
-        CLOSED, ACTIVE, RESETS and TW count what ended since this was begun;
-        NOW and what is right of it count what is closing at this moment.
-
-
-
+            CLOSED, ACTIVE, RESETS and TW count what ended since this was begun;
+            NOW and what is right of it count what is closing at this moment.
 
 
 
@@ -372,8 +370,10 @@ fn help() {
 
 
 
-        q quit  Tab next  space pause  s sort  / filter  Enter ladder  ? help
-    "#]],
+
+
+            q quit  Tab next  space pause  s sort  / filter  Enter ladder  ? help
+        "#]],
     );
 }
 
@@ -434,6 +434,7 @@ fn it_ends_when_somebody_wants_it_to() {
     screen.key(Key::Char('/'), &model);
     assert_eq!(screen.key(Key::Char('q'), &model), None, "it is part of a filter");
     assert_eq!(screen.key(Key::Interrupt, &model), Some(Wish::Quit));
+    assert_eq!(screen.key(Key::Suspend, &model), Some(Wish::Suspend));
     screen.key(Key::Escape, &model);
     assert_eq!(screen.key(Key::Char('q'), &model), Some(Wish::Quit));
 }

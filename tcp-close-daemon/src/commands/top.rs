@@ -12,8 +12,14 @@ use std::{
 use anyhow::Context as _;
 use ratatui::{
     DefaultTerminal,
-    crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
+    crossterm::{
+        event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers},
+        execute,
+        terminal::{self, EnterAlternateScreen},
+    },
+    layout::{Position, Rect},
 };
+use rustix::process::{Signal, kill_current_process_group};
 use tokio::{
     sync::{
         mpsc::{self, Receiver, Sender},
@@ -210,12 +216,31 @@ async fn looked(
     told
 }
 
+const CANNOT_DRAW: &str = "cannot draw on this terminal";
+
 /// The screen, ours until this is gone: then, and when anything panics, it is as it was.
 struct Screened(DefaultTerminal);
 
 impl Screened {
     fn new() -> Result<Self, Failure> {
-        ratatui::try_init().map(Self).context("cannot draw on this terminal").map_err(Failure::Other)
+        ratatui::try_init().map(Self).context(CANNOT_DRAW).map_err(Failure::Other)
+    }
+
+    /// Goes back to the shell, as ^Z does where the terminal itself acts on it, and on when the shell says so.
+    fn suspend(&mut self) -> Result<(), Failure> {
+        let mut suspended = || {
+            ratatui::try_restore()?;
+            // All of it: a script that waits for this has to stop as well. Where nobody could make it go on, the kernel
+            // stops nobody.
+            kill_current_process_group(Signal::TSTP)?;
+            terminal::enable_raw_mode()?;
+            execute!(io::stdout(), EnterAlternateScreen)?;
+            // As after a change of its size, all is drawn anew; `clear` would ask the terminal where its cursor is, and the
+            // answer go to whoever reads the keys.
+            let size = self.0.size()?;
+            self.0.resize(Rect::from((Position::ORIGIN, size)))
+        };
+        suspended().context(CANNOT_DRAW).map_err(Failure::Other)
     }
 }
 
@@ -249,7 +274,7 @@ async fn show(
     loop {
         model.advance(clock::monotonic_now());
         let drawn = screened.0.draw(|frame| top::draw(frame, &model, &screen));
-        drawn.context("cannot draw on this terminal").map_err(Failure::Other)?;
+        drawn.context(CANNOT_DRAW).map_err(Failure::Other)?;
         loop {
             tokio::select! {
                 biased;
@@ -258,6 +283,7 @@ async fn show(
                     Some(Event::Key(key)) if key.kind != KeyEventKind::Release => {
                         match read(key).and_then(|key| screen.key(key, &model)) {
                             Some(Wish::Quit) => return Ok(()),
+                            Some(Wish::Suspend) => screened.suspend()?,
                             Some(Wish::Filter(filter)) => model.set_filter(filter),
                             None => {}
                         }
@@ -305,6 +331,7 @@ fn keys() -> Receiver<Event> {
 const fn read(key: KeyEvent) -> Option<Key> {
     Some(match key.code {
         KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Key::Interrupt,
+        KeyCode::Char('z') if key.modifiers.contains(KeyModifiers::CONTROL) => Key::Suspend,
         KeyCode::Char(_) if key.modifiers.intersects(KeyModifiers::CONTROL.union(KeyModifiers::ALT)) => {
             return None;
         }

@@ -102,8 +102,12 @@ impl Model {
         match &line {
             Line::Closed(closed) => {
                 self.closed += 1;
-                if let Some(present) = self.seconds.back_mut() {
-                    *present += 1;
+                // Of somebody who was away some are told late.
+                let ago = self.second.saturating_sub(line.head().monotonic_ns / 1_000_000_000);
+                if let Some(second) =
+                    self.seconds.iter_mut().rev().nth(usize::try_from(ago).unwrap_or(usize::MAX))
+                {
+                    *second += 1;
                 }
                 let role = closed.story.role.map_or("unknown", Role::label);
                 let manner = closed.story.manner.map_or("unknown", Manner::label);

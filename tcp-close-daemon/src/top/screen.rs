@@ -24,6 +24,8 @@ pub enum Key {
     BackTab,
     /// ^C.
     Interrupt,
+    /// ^Z.
+    Suspend,
 }
 
 /// What somebody wants of whoever shows this.
@@ -31,6 +33,8 @@ pub enum Key {
 pub enum Wish {
     /// To see no more of it.
     Quit,
+    /// To go back to the shell for a while.
+    Suspend,
     /// To see only those.
     Filter(Expression),
 }
@@ -136,8 +140,10 @@ impl Screen {
 
     /// Takes a key; gives back what it asks for beyond the screen.
     pub fn key(&mut self, key: Key, model: &Model) -> Option<Wish> {
-        if key == Key::Interrupt {
-            return Some(Wish::Quit);
+        match key {
+            Key::Interrupt => return Some(Wish::Quit),
+            Key::Suspend => return Some(Wish::Suspend),
+            _ => {}
         }
         if self.typed.is_some() {
             return self.typing(key, model);
@@ -176,7 +182,7 @@ impl Screen {
             Key::PageUp => self.selected = self.selected.saturating_sub(PAGE),
             Key::PageDown => self.selected += PAGE,
             Key::Enter => self.drill_down(model),
-            Key::Char(_) | Key::Escape | Key::Backspace | Key::Interrupt => {}
+            Key::Char(_) | Key::Escape | Key::Backspace | Key::Interrupt | Key::Suspend => {}
         }
         let lines = self.lines(model);
         self.selected = self.selected.min(lines.saturating_sub(1));

@@ -27,6 +27,7 @@ s             sort owners and peers by closed, now, resets, name
 /             filter, in the language of ss: dport = :443 and not comm = curl
 space, p      pause and go on
 q, ^C         quit
+^Z            back to the shell; fg returns
 
 CLOSED, ACTIVE, RESETS and TW count what ended since this was begun;
 NOW and what is right of it count what is closing at this moment.";
