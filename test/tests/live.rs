@@ -30,6 +30,8 @@ mod census;
 mod close_wait;
 #[path = "live/crowd.rs"]
 mod crowd;
+#[path = "live/documented.rs"]
+mod documented;
 #[path = "live/end_causes.rs"]
 mod end_causes;
 #[path = "live/families.rs"]
@@ -60,6 +62,8 @@ mod program;
 mod reconcile;
 #[path = "live/record.rs"]
 mod record;
+#[path = "live/recorder.rs"]
+mod recorder;
 #[path = "live/snapshot.rs"]
 mod snapshot;
 #[path = "live/special_sockets.rs"]

@@ -14,6 +14,7 @@ mod kernel;
 mod machine;
 mod modules;
 mod programs;
+mod recordings;
 mod report;
 mod scenarios;
 mod support;
@@ -95,6 +96,9 @@ pub(crate) struct Options {
     /// Ask on all kernels, and write what tcp-close makes of them into docs/kernel-support.md.
     #[arg(long, conflicts_with_all = ["kernel", "arch", "probe", "Conditions", "degraded", "filters"])]
     write_support: bool,
+    /// Have the tests record what they see, and put that here, in a folder of each machine.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["check_only", "write_support"])]
+    record: Option<PathBuf>,
     /// How many machines to run at a time; each takes a processor and up to 1 GB.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     jobs: usize,
@@ -116,7 +120,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let total = variants.len();
     let sh = workspace::shell()?;
-    let lab = Lab::provide(&sh, &variants, options.broken)?;
+    let extras = Extras { broken: options.broken, record: options.record.clone() };
+    let lab = Lab::provide(&sh, &variants, extras)?;
     let reports = lab.run_all(variants, options.jobs);
     println!(
         "\n{}\n{} minutes in all",
@@ -148,6 +153,7 @@ pub(crate) fn run_all() -> anyhow::Result<()> {
         degraded: false,
         check_only: false,
         write_support: false,
+        record: None,
         jobs: 2,
         filters: Vec::new(),
     })
@@ -243,11 +249,20 @@ impl Options {
     }
 }
 
+/// What the tests of every machine are asked for beside their work.
+#[derive(Clone)]
+struct Extras {
+    /// To have one scenario fail.
+    broken: bool,
+    /// To record what they see, into a folder of this one.
+    record: Option<PathBuf>,
+}
+
 /// Everything that the machines are made of.
 struct Lab {
     folder: PathBuf,
     benches: BTreeMap<Arch, Bench>,
-    broken: bool,
+    extras: Extras,
     /// Two would overwrite each other's files.
     _alone: File,
 }
@@ -262,7 +277,7 @@ struct Bench {
 
 impl Lab {
     /// Downloads and builds what these machines need and is not here yet.
-    fn provide(sh: &Shell, variants: &[Variant], broken: bool) -> anyhow::Result<Self> {
+    fn provide(sh: &Shell, variants: &[Variant], extras: Extras) -> anyhow::Result<Self> {
         let folder = workspace::target_dir(sh)?.join("vm");
         for part in ["apt", "kernels", "logs", "initramfs"] {
             fs::create_dir_all(folder.join(part))?;
@@ -286,7 +301,7 @@ impl Lab {
                 benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &series)?);
             }
         }
-        Ok(Self { folder, benches, broken, _alone: alone })
+        Ok(Self { folder, benches, extras, _alone: alone })
     }
 
     /// Runs some at a time; gives back what came of them, in their order, but for those that could not be run.
@@ -329,7 +344,7 @@ impl Lab {
         let kernel = bench.kernels.get(&variant.kernel).context("every kernel was provided")?;
         let name = format!("{:02}-{}", number + 1, variant.file_stem());
         let initramfs = self.folder.join("initramfs").join(&name);
-        fs::write(&initramfs, bench.initramfs(kernel, &variant, self.broken)?)?;
+        fs::write(&initramfs, bench.initramfs(kernel, &variant, &self.extras)?)?;
         let log = self.folder.join("logs").join(format!("{name}.log"));
         let machine = Machine {
             arch: variant.arch,
@@ -343,6 +358,9 @@ impl Lab {
         let mut console = Console::default();
         let end = machine.run(report::follow(&variant, &mut console))?;
         fs::remove_file(&initramfs)?;
+        if let Some(folder) = &self.extras.record {
+            console.recordings.write(&folder.join(variant.file_stem()))?;
+        }
         Ok(Report::new(variant, kernel.release.clone(), end, console, log))
     }
 }
@@ -375,7 +393,7 @@ impl Bench {
         Ok(Self { tools, programs, busybox, kernels })
     }
 
-    fn initramfs(&self, kernel: &Kernel, variant: &Variant, broken: bool) -> anyhow::Result<Vec<u8>> {
+    fn initramfs(&self, kernel: &Kernel, variant: &Variant, extras: &Extras) -> anyhow::Result<Vec<u8>> {
         let mut files = Initramfs::new();
         for folder in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
             files.folder(folder)?;
@@ -390,13 +408,13 @@ impl Bench {
         for (number, module) in modules::in_load_order(&kernel.modules, MODULES)?.iter().enumerate() {
             files.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
         }
-        files.file("job", job(variant, broken).as_bytes())?;
+        files.file("job", job(variant, extras).as_bytes())?;
         Ok(files.finish()?)
     }
 }
 
 /// What a machine is to do: a shell script, whose status is that of the tests.
-fn job(variant: &Variant, broken: bool) -> String {
+fn job(variant: &Variant, extras: &Extras) -> String {
     let Variant { conditions, family, tests, .. } = variant;
     let program = if conditions.capabilities.is_empty() { "/bin/tcp-close" } else { "/bin/restricted" };
     let mut lines = vec![format!("export TCP_CLOSE_BIN={program}")];
@@ -419,13 +437,18 @@ fn job(variant: &Variant, broken: bool) -> String {
     };
     lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
     lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
-    if broken {
+    if extras.broken {
         lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
     }
     // libtest tells times only to those who may use what is unstable.
     lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
     let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
-    lines.push(format!("exec /bin/live {report} {}", picked.join(" ")));
+    let tests = format!("/bin/live {report} {}", picked.join(" "));
+    lines.extend(if extras.record.is_some() {
+        recordings::made_by(&tests)
+    } else {
+        vec![format!("exec {tests}")]
+    });
     lines.join("\n")
 }
 

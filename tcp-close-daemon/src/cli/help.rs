@@ -59,7 +59,7 @@ Examples:
 pub(super) const SHOW_EXAMPLES: &str = "\
 Examples:
   tcp-close show                               The last close of all
-  tcp-close show 192.0.2.1:51234 198.51.100.2:443
+  tcp-close show 192.0.2.1:51234 192.0.2.2:443
                                                The last of this socket pair
   tcp-close show sk:2b                         That of the socket that ss -e calls so
   tcp-close show 'owner = nginx.service and cause = reused'
@@ -128,7 +128,7 @@ Examples:
 pub(super) const MAN_EXAMPLES: &str = "\
 Examples:
   tcp-close man | man -l -                     Read it
-  tcp-close man ./man                          tcp-close.1, tcp-close-watch.1, tcp-close-daemon.8, ...
+  tcp-close man ./man                          tcp-close.1, tcp-close-daemon.8 and the others
 ";
 
 pub(super) const ENVIRONMENT: &str = "\

@@ -3,6 +3,7 @@
 use std::{
     env,
     ops::ControlFlow,
+    path::PathBuf,
     sync::{Arc, Condvar, Mutex, OnceLock, mpsc},
     thread::{self, JoinHandle},
     time::Duration,
@@ -28,6 +29,8 @@ use tcp_close_test::{
     oracle::{self, Netstat, Timer},
 };
 use tokio_util::sync::CancellationToken;
+
+use crate::recorder::{self, Recorder};
 
 /// How long a test waits for something to be told; a close is told within a second.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -183,10 +186,11 @@ impl Observer {
             turns: 0,
         };
         let told = Arc::new((Mutex::new(told), Condvar::new()));
+        let recording = recorder::file_of_this_test();
         let (attached, outcome) = mpsc::channel();
         let pipeline = thread::spawn({
             let told = Arc::clone(&told);
-            move || observe(preflight, &settings, &attached, &told)
+            move || observe(preflight, &settings, recording, &attached, &told)
         });
         let (stop, hooks) = outcome.recv().expect("tcp-close attaches its hooks; live tests need root");
         let before = namespaces.iter().map(|netns| Netstat::of(netns)).collect();
@@ -436,6 +440,7 @@ fn is_as_expected(report: &HookReport) -> bool {
 fn observe(
     preflight: &Preflight,
     settings: &ProbeSettings,
+    recording: Option<PathBuf>,
     attached: &mpsc::Sender<(CancellationToken, Vec<HookReport>)>,
     told: &(Mutex<Told>, Condvar),
 ) {
@@ -446,11 +451,23 @@ fn observe(
         let failing: Vec<_> = reports.iter().filter(|report| !is_as_expected(report)).collect();
         assert!(failing.is_empty(), "every hook is attached: {failing:#?}");
         let limits = Limits { sockets: 65_536, minisocks: 65_536 };
-        let pipeline = Pipeline::new(probe, preflight, limits);
+        let sees_fin_retransmits = probe.has(Hook::FinRetransmit);
+        let mut pipeline = Pipeline::new(probe, preflight, limits);
+        let recorder = recording.map(|file| {
+            let core = (limits, pipeline.usual_wait(), pipeline.sees());
+            let reasons = preflight.reset_reasons().clone();
+            Recorder::new(&file, core, sees_fin_retransmits, reasons)
+        });
+        if let Some(recorder) = &recorder {
+            pipeline = pipeline.recorded(recorder.steps());
+        }
         let mut shutdown = Shutdown::listen(None).expect("listen for signals");
         attached.send((shutdown.failure(), reports)).expect("the test waits");
         let (told, changed) = told;
         let turn = |turn: tcp_close::pipeline::Turn<'_>| {
+            if let Some(recorder) = &recorder {
+                recorder.turn_ends(turn.observations);
+            }
             let mut told = told.lock().expect("the test is alive");
             told.observations.extend_from_slice(turn.observations);
             told.counters = *turn.counters;

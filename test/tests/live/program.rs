@@ -40,7 +40,7 @@ pub(crate) struct Running {
 
 impl Running {
     /// Goes on to read what it says, which must not fill the pipe.
-    fn new(child: Child, mut log: BufReader<ChildStderr>) -> Self {
+    pub(crate) fn new(child: Child, mut log: BufReader<ChildStderr>) -> Self {
         let running = Self { child, log: Arc::default() };
         let said = Arc::clone(&running.log);
         thread::spawn(move || {

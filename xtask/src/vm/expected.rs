@@ -235,7 +235,7 @@ mod tests {
             arch: Arch::X86_64,
             family: Family::Auto,
             conditions: Conditions::default(),
-            tests: Tests::AllBut(&[]),
+            tests: Tests::AllBut(Vec::new()),
         };
         let line = |hook: &str, rung| {
             format!(

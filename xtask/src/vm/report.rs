@@ -13,6 +13,7 @@ use super::{
     check::Calls,
     expected,
     machine::{End, News},
+    recordings::Recordings,
     scenarios::Scenarios,
     variant::{Tests, Variant},
 };
@@ -31,6 +32,7 @@ const CRASHES: [&str; 5] =
 #[derive(Debug, Default)]
 pub(super) struct Console {
     pub(super) scenarios: Scenarios,
+    pub(super) recordings: Recordings,
     calls: Calls,
     /// The machine has said that it runs no scenarios.
     has_no_tests: bool,
@@ -45,6 +47,7 @@ impl Console {
     pub(super) fn read(&mut self, line: &str) {
         self.scenarios.read(line);
         self.calls.read(line);
+        self.recordings.read(line);
         self.has_no_tests |= line == "VM-NO-TESTS";
         if let Some(status) = line.strip_prefix("VM-EXIT ") {
             self.status = status.parse().ok();
