@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    test, vm, workspace,
+    fuzz, test, vm, workspace,
 };
 
 #[derive(Args)]
@@ -33,6 +33,8 @@ enum Step {
     Bytecode,
     /// Unit tests, architecture tests and documentation tests.
     Unit,
+    /// What strangers may hand in breaks nothing: a short run of each fuzzer.
+    Fuzz,
     /// The live tests on this kernel.
     Live,
     /// The live tests on real kernels, old and new, in emulated machines.
@@ -80,6 +82,7 @@ impl Step {
             Self::Deny => deny(sh)?,
             Self::Bytecode => bytecode::verify()?,
             Self::Unit => test::unit(sh, None)?,
+            Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live(sh, None)?,
             Self::Vm => vm::run_all()?,
         }

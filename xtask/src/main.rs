@@ -7,6 +7,7 @@
 mod bytecode;
 mod ci;
 mod debian;
+mod fuzz;
 mod setup;
 mod test;
 mod vm;
@@ -32,6 +33,8 @@ enum Command {
     Bytecode(bytecode::Command),
     /// Run the unit tests and, as root, the live tests.
     Test(test::Options),
+    /// Hand in what nobody would type: run fuzzers.
+    Fuzz(fuzz::Options),
     /// Run the live tests on real kernels, old and new, in emulated machines.
     Vm(vm::Options),
     /// Run what CI runs, all of it or the named steps.
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options),
         Command::Bytecode(command) => bytecode::run(&command),
         Command::Test(options) => test::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Vm(options) => vm::run(&options),
         Command::Ci(options) => ci::run(&options),
     };

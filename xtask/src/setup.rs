@@ -9,11 +9,11 @@ use std::path::Path;
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::workspace::{self, BPF_LINKER, CARGO_DENY};
+use crate::workspace::{self, BPF_LINKER, CARGO_DENY, CARGO_FUZZ};
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Install what only CI needs as well: cargo-deny.
+    /// Install what only CI needs as well: cargo-deny and cargo-fuzz.
     #[arg(long)]
     ci: bool,
 }
@@ -25,6 +25,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     install(&sh, &target, "bpf-linker", BPF_LINKER)?;
     if options.ci {
         install(&sh, &target, "cargo-deny", CARGO_DENY)?;
+        install(&sh, &target, "cargo-fuzz", CARGO_FUZZ)?;
     }
     Ok(())
 }

@@ -17,6 +17,9 @@ pub(crate) const BPF_LINKER: &str = "0.10.3";
 /// The version of cargo-deny that CI runs.
 pub(crate) const CARGO_DENY: &str = "0.20.2";
 
+/// The version of cargo-fuzz that CI runs.
+pub(crate) const CARGO_FUZZ: &str = "0.13.2";
+
 /// The folder of the workspace's `Cargo.toml`.
 pub(crate) fn root() -> PathBuf {
     // The running cargo's word comes first: a target directory shared by two checkouts holds one binary.
