@@ -17,12 +17,14 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
         }
     };
-    telemetry::start(match (cli.verbose, &cli.command) {
-        (0, Command::Daemon(_)) => LevelFilter::INFO,
-        (0, _) => LevelFilter::WARN,
-        (1, _) => LevelFilter::DEBUG,
+    let is_service = matches!(cli.command, Command::Daemon(_));
+    let level = match cli.verbose {
+        0 if is_service => LevelFilter::INFO,
+        0 => LevelFilter::WARN,
+        1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
-    });
+    };
+    telemetry::start(level, is_service);
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {

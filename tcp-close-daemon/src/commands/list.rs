@@ -230,6 +230,7 @@ impl<'a> List<'a> {
     }
 
     fn print(mut self, sockets: &[ClosingSocket]) -> io::Result<()> {
+        self.table = self.table.fitted_to(sockets);
         let header = self.table.list_header();
         let json = |socket: &ClosingSocket| Ok(serde_json::to_string(socket)?);
         let row = |table: &Table, socket: &ClosingSocket| Ok(table.closing(socket));

@@ -55,13 +55,14 @@ async fn standalone(settings: &PortsSettings) -> anyhow::Result<Answer> {
 
 fn print(settings: &PortsSettings, pressures: &[Pressure]) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
-    let table = Table::new(settings.lines.wide, TimeZone::system());
+    let wanted =
+        |pressure: &&Pressure| settings.to.is_none_or(|to| SocketAddr::from(pressure.destination) == to);
+    let pressures: Vec<_> = pressures.iter().filter(wanted).collect();
+    let table = Table::new(settings.lines.wide, TimeZone::system()).fitted_to_routes(&pressures);
     if settings.lines.output == Output::Table && settings.lines.header {
         writeln!(out, "{}", table.ports_header())?;
     }
-    let wanted =
-        |pressure: &&Pressure| settings.to.is_none_or(|to| SocketAddr::from(pressure.destination) == to);
-    for pressure in pressures.iter().filter(wanted) {
+    for pressure in pressures {
         match settings.lines.output {
             Output::Table => writeln!(out, "{}", table.ports(pressure))?,
             Output::Json => writeln!(out, "{}", serde_json::to_string(pressure)?)?,

@@ -44,13 +44,50 @@ const NOTHING: &str = "-";
 /// Renders lines of a table.
 pub struct Table {
     address_width: usize,
+    owner_width: usize,
+    netns_width: usize,
     zone: TimeZone,
 }
 
 impl Table {
     /// A table with times of this zone, `wide` enough for IPv6 or not: then long addresses are cut in the middle.
     pub const fn new(wide: bool, zone: TimeZone) -> Self {
-        Self { address_width: if wide { IPV6_WIDTH } else { IPV4_WIDTH }, zone }
+        Self {
+            address_width: if wide { IPV6_WIDTH } else { IPV4_WIDTH },
+            owner_width: OWNER_WIDTH,
+            netns_width: NETNS_WIDTH,
+            zone,
+        }
+    }
+
+    /// The same for a list of which all is known: no column is wider than these sockets need.
+    #[must_use]
+    pub fn fitted_to(self, sockets: &[ClosingSocket]) -> Self {
+        let addresses = |socket: &ClosingSocket| {
+            let Pair { local, remote } = socket.pair();
+            [local, remote].map(|address| address.to_string().len())
+        };
+        let owner = |socket: &ClosingSocket| listed_owner(socket).chars().count();
+        Self {
+            address_width: fitted("REMOTE", sockets.iter().flat_map(addresses), self.address_width),
+            owner_width: fitted("OWNER", sockets.iter().map(owner), self.owner_width),
+            ..self
+        }
+    }
+
+    /// The same for these routes.
+    #[must_use]
+    pub fn fitted_to_routes(self, routes: &[&Pressure]) -> Self {
+        let addresses = |route: &&Pressure| {
+            let destination = SocketAddr::from(route.destination).to_string().len();
+            [destination, route.source.to_string().len() + PORT_WIDTH]
+        };
+        let netns = |route: &&Pressure| route.netns_name.chars().count();
+        Self {
+            address_width: fitted("DESTINATION", routes.iter().flat_map(addresses), self.address_width),
+            netns_width: fitted("NETNS", routes.iter().map(netns), self.netns_width),
+            ..self
+        }
     }
 
     /// Names of the columns.
@@ -74,10 +111,9 @@ impl Table {
     /// The line of a socket that is closing.
     pub fn closing(&self, socket: &ClosingSocket) -> String {
         let Pair { local, remote } = socket.pair();
-        let known = socket.processes().into_iter().flatten().next();
         self.list_row([
             socket.state.ss_name(),
-            &owned_by(known, &socket.owner),
+            &listed_owner(socket),
             &self.address(local),
             &self.address(remote),
             &measured(socket.age_seconds),
@@ -87,8 +123,8 @@ impl Table {
 
     fn list_row(&self, columns: [&str; 6]) -> String {
         let [state, owner, local, remote, age, left] = columns;
-        let width = self.address_width;
-        format!("{state:<10} {owner:<OWNER_WIDTH$} {local:<width$} {remote:<width$} {age:<6} {left}")
+        let (width, owner_width) = (self.address_width, self.owner_width);
+        format!("{state:<10} {owner:<owner_width$} {local:<width$} {remote:<width$} {age:<6} {left}")
     }
 
     /// Names of the columns of groups of sockets that have this in common.
@@ -150,10 +186,10 @@ impl Table {
     fn ports_row(&self, names: [&str; 3], counts: [&str; 8]) -> String {
         let [netns, source, destination] = names;
         let [used, time_wait, reusable, available, range, connects, releases, left] = counts;
-        let width = self.address_width;
+        let (width, netns_width) = (self.address_width, self.netns_width);
         let source_width = width - PORT_WIDTH;
         format!(
-            "{netns:<NETNS_WIDTH$} {source:<source_width$} {destination:<width$} {used:>5} {time_wait:>5} {reusable:>5} {available:>5} {range:>5} {connects:>6} {releases:>6} {left}"
+            "{netns:<netns_width$} {source:<source_width$} {destination:<width$} {used:>5} {time_wait:>5} {reusable:>5} {available:>5} {range:>5} {connects:>6} {releases:>6} {left}"
         )
     }
 
@@ -319,6 +355,16 @@ const fn manner_word(manner: Manner) -> &'static str {
 /// Who closed, else who opened; where no process is known, whose service or container it is.
 fn owner(owner: &Owner) -> String {
     owned_by(owner.closer.or(owner.opener), owner)
+}
+
+/// Who has closed, opened or holds it.
+fn listed_owner(socket: &ClosingSocket) -> String {
+    owned_by(socket.processes().into_iter().flatten().next(), &socket.owner)
+}
+
+/// As wide as the widest of these and the name of the column, but no wider than there is room.
+fn fitted(name: &str, widths: impl Iterator<Item = usize>, room: usize) -> usize {
+    widths.max().unwrap_or_default().clamp(name.len(), room)
 }
 
 fn owned_by(known: Option<Process>, Owner { unit, container, .. }: &Owner) -> String {

@@ -1,18 +1,20 @@
 //! The table, as it looks.
 #![expect(clippy::needless_raw_string_hashes, reason = "expect-test writes its strings so")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, slice, time::Duration};
 
 use expect_test::{Expect, expect};
 use jiff::tz::TimeZone;
 use tcp_close::{
+    closing::{ClosingSocket, Source},
     event::{Pair, TcpState},
     lifecycle::{
         Observation,
         observation::{EndCause, Manner, MinisockEnded, Role, Story, Then, TimeWait, Transition, Verdict},
     },
     line::Teller,
-    owner::Home,
+    owner::{Home, Owner},
+    ports::Pressure,
     render::Table,
 };
 
@@ -261,4 +263,74 @@ fn times_are_of_the_zone() {
     let line = line(&Table::new(false, zone), &closed(story(), None), None);
     assert!(line.starts_with("04:00:01.000 closed"), "{line}");
     assert_eq!(at(1000).as_nanos(), 1_000_000_000);
+}
+
+fn listed(local: &str, remote: &str, by: &[u8]) -> ClosingSocket {
+    let [local, remote] = [local, remote].map(|address| address.parse::<SocketAddr>().expect("an address"));
+    ClosingSocket {
+        state: TcpState::FinWait2,
+        age_seconds: Some(3.521),
+        left_seconds: Some(56.5),
+        netns: 1,
+        family: Pair { local, remote }.family(),
+        local: local.into(),
+        remote: remote.into(),
+        cookie: Some(17),
+        role: Some(Role::Active),
+        owner: Owner { closer: Some(process(4242, by)), ..Owner::default() },
+        holders: Vec::new(),
+        source: Source::Observed,
+    }
+}
+
+/// A list is no wider than what is in it, and no wider than `watch`.
+#[test]
+fn a_list_fits_what_is_in_it() {
+    let check = |sockets: &[ClosingSocket], expected: &Expect| {
+        let table = Table::new(false, TimeZone::UTC).fitted_to(sockets);
+        let lines = sockets.iter().map(|socket| table.closing(socket));
+        expected.assert_eq(
+            &([table.list_header()].into_iter().chain(lines).collect::<Vec<_>>().join("\n") + "\n"),
+        );
+    };
+    let short = listed("192.0.2.1:40000", "192.0.2.2:443", b"curl");
+    check(
+        slice::from_ref(&short),
+        &expect![[r#"
+        STATE      OWNER     LOCAL           REMOTE          AGE    LEFT
+        fin-wait-2 curl/4242 192.0.2.1:40000 192.0.2.2:443   3.52s  56.50s
+    "#]],
+    );
+    check(
+        &[short, listed("[2001:db8:1:2:3:4:5:6]:40000", "[2001:db8::2]:443", b"a-name-as-long-")],
+        &expect![[r#"
+            STATE      OWNER                LOCAL                 REMOTE                AGE    LEFT
+            fin-wait-2 curl/4242            192.0.2.1:40000       192.0.2.2:443         3.52s  56.50s
+            fin-wait-2 a-name-as-long-/4242 [2001:db8…:5:6]:40000 [2001:db8::2]:443     3.52s  56.50s
+        "#]],
+    );
+}
+
+#[test]
+fn ports_fit_what_is_in_them() {
+    let route = Pressure {
+        netns: 1,
+        netns_name: "host".to_owned(),
+        source: "192.0.2.1".parse().expect("an address"),
+        destination: "192.0.2.2:443".parse::<SocketAddr>().expect("an address").into(),
+        used: 28_000,
+        states: BTreeMap::from([(TcpState::TimeWait, 27_000)]),
+        reusable: 26_000,
+        available: 26_232,
+        range: 28_232,
+        connects_per_second: Some(450.4),
+        releases_per_second: Some(440.0),
+        exhaustion_seconds: Some(22.3),
+    };
+    let table = Table::new(false, TimeZone::UTC).fitted_to_routes(&[&route]);
+    expect![[r#"
+        NETNS SOURCE    DESTINATION      USED    TW REUSE AVAIL RANGE CONN/S FREE/S EMPTY
+        host  192.0.2.1 192.0.2.2:443   28000 27000 26000 26232 28232    450    440 22.30s
+    "#]]
+    .assert_eq(&format!("{}\n{}\n", table.ports_header(), table.ports(&route)));
 }
