@@ -168,6 +168,8 @@ impl LossLog {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // Those that wait for the kernel's tables, of which few are read at a time.
+        .max_blocking_threads(16)
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start the runtime")))

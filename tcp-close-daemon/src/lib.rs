@@ -25,6 +25,7 @@ pub mod probe;
 pub mod recording;
 pub mod render;
 mod sentence;
+pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod snapshot;

@@ -4,7 +4,8 @@ use std::{io::Write as _, process::ExitCode};
 
 use tcp_close::{
     cli::{Cli, Command},
-    commands, telemetry,
+    commands,
+    telemetry::{self, Reader},
 };
 use tracing_subscriber::filter::LevelFilter;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    telemetry::start(level, is_service);
+    telemetry::start(level, if is_service { Reader::Operator } else { Reader::Person });
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {

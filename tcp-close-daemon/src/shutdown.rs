@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use nix::sys::signal::{SigSet, Signal as SignalNumber};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::watch,
@@ -84,6 +85,24 @@ impl Shutdown {
             () = elapsed => StopReason::Elapsed,
             () = self.failed.cancelled() => StopReason::Failed,
         }
+    }
+}
+
+/// The signals that ask the program to stop, held back while nobody can listen yet: none is lost, and none ends it.
+#[derive(Debug)]
+pub struct HeldBack(SigSet);
+
+impl HeldBack {
+    /// From now on, on this thread and those that it starts.
+    pub fn from_now_on() -> io::Result<Self> {
+        let signals = SigSet::from_iter([SignalNumber::SIGINT, SignalNumber::SIGTERM, SignalNumber::SIGHUP]);
+        signals.thread_block()?;
+        Ok(Self(signals))
+    }
+
+    /// Lets them through on this thread, which is enough: whoever listens hears them from any.
+    pub fn let_through(self) -> io::Result<()> {
+        Ok(self.0.thread_unblock()?)
     }
 }
 

@@ -18,6 +18,7 @@ mod alarm;
 mod breakage;
 pub mod cgroup;
 pub mod clock;
+pub mod copied;
 pub mod journal;
 pub mod multipath;
 mod netlink;

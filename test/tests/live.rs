@@ -64,6 +64,8 @@ mod reconcile;
 mod record;
 #[path = "live/recorder.rs"]
 mod recorder;
+#[path = "live/service.rs"]
+mod service;
 #[path = "live/snapshot.rs"]
 mod snapshot;
 #[path = "live/special_sockets.rs"]

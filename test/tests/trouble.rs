@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use tcp_close_test::{address::Family, clock::Deadline, netns::Netns, stream};
+use tcp_close_test::{address::Family, clock::Deadline, copied, netns::Netns, stream};
 
 /// What "at once" is for a program that was told to stop.
 const STOP: Duration = Duration::from_secs(1);
@@ -298,7 +298,7 @@ fn nobody_is_told_what_is_missing() {
     let as_nobody = |command: &str| {
         let mut copied = Command::new(&copy.0);
         copied.arg(command).env_clear().current_dir("/").uid(NOBODY).gid(NOBODY);
-        run(&mut copied)
+        copied::output(&mut copied)
     };
     for command in ["watch", "daemon"] {
         let output = as_nobody(command);
@@ -330,6 +330,25 @@ fn without_cap_syslog_check_says_so() {
     let minisock = table.lines().find(|line| line.starts_with("minisock ")).expect("it has a line");
     assert!(minisock.contains("ok") || minisock.contains("degraded"), "{table}");
     assert_eq!(text(&output.stderr), "");
+}
+
+/// The kernel shows what he may see who opens the file: that may be somebody else.
+#[test]
+fn kernel_addresses_may_be_handed_over() {
+    let hidden = Hidden::kallsyms();
+    let kallsyms = |stdin: Stdio| {
+        let output = run(hidden.from(&mut tcp_close(&["check"])).stdin(stdin));
+        let table = text(&output.stdout);
+        table.lines().find(|line| line.starts_with("kallsyms ")).expect("it has a line").to_owned()
+    };
+    let none = kallsyms(Stdio::null());
+    assert!(none.contains("hidden"), "{none}");
+    let opened = File::open("/proc/kallsyms").expect("it is there");
+    let handed_over = kallsyms(opened.into());
+    assert!(handed_over.contains(" yes "), "{handed_over}");
+    // What is no list of symbols is none.
+    let other = File::open("/proc/cpuinfo").expect("it is there");
+    assert!(kallsyms(other.into()).contains("hidden"));
 }
 
 #[test]

@@ -5,14 +5,13 @@ use std::{
     io,
     os::unix::{
         fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, chown},
-        net::UnixStream,
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
 use nix::unistd::{Group, Uid};
 use procfs::process::Process;
-use tokio::net::UnixListener;
 
 /// Members of this group may ask, if there is one; otherwise only the daemon's own user, and root.
 const GROUP: &str = "tcp-close";
@@ -82,6 +81,7 @@ fn make(path: &Path) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
     // Where there is no /etc/group there is no group either: an image with nothing else in it has none.
     let group = Group::from_name(GROUP).unwrap_or_else(|error| {
         tracing::debug!(%error, "group {GROUP} cannot be looked up");
@@ -102,14 +102,12 @@ pub struct Door {
     path: PathBuf,
 }
 
-impl Socket {
-    /// Who may come in.
-    pub fn door(&self) -> Door {
-        Door { path: self.path.clone() }
-    }
-}
-
 impl Door {
+    /// That of the socket which listens at this path.
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
     /// Whether the process at the other end may ask: root's, the daemon's own user's, or one in the group of the socket.
     pub(super) fn admits(&self, peer: &tokio::net::UnixStream) -> bool {
         let Ok(metadata) = fs::metadata(&self.path) else {
@@ -147,8 +145,8 @@ impl Drop for Socket {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn one_daemon_answers_at_a_socket() {
+    #[test]
+    fn one_daemon_answers_at_a_socket() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("run/tcp-close.sock");
         let (socket, listener) = Socket::bind(&path).expect("a socket");
@@ -165,8 +163,8 @@ mod tests {
         assert_eq!(fs::read_dir(path.parent().expect("a directory")).expect("entries").count(), 0);
     }
 
-    #[tokio::test]
-    async fn what_is_in_the_way_is_an_error() {
+    #[test]
+    fn what_is_in_the_way_is_an_error() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("file/tcp-close.sock");
         fs::write(directory.path().join("file"), "").expect("a file");

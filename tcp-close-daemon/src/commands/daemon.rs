@@ -9,43 +9,62 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::{Notify, mpsc},
-};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use self::{close_wait::CloseWait, reconcile::Reconcile, table::Table};
+use self::{
+    close_wait::CloseWait,
+    doors::{Api, Doors, cannot_serve},
+    reconcile::Reconcile,
+    table::Table,
+};
 use super::{Failure, LossLog, attach, listen_for_signals, runtime};
 use crate::{
-    api::{self, BindError, Socket},
-    clock::{self, Anchor},
+    api,
+    clock::Anchor,
     event::TcpState,
     feed::Feed,
     http::{self, Patience, Served},
-    kernel::limits::Limits,
+    kernel::{capabilities, limits::Limits},
     line::Teller,
     metrics::Metrics,
     owner::Homes,
     pipeline::{MOST_SCRAPES, Pipeline, Request, Turn},
     ports::{Connects, Ports, Report},
-    probe::{Hook, HookReport},
+    probe::{Hook, HookReport, Preflight, Probe},
     render::page,
+    service::{self, Watchdog},
     settings::DaemonSettings,
+    shutdown::HeldBack,
 };
 
 mod close_wait;
+mod doors;
 mod reconcile;
 mod table;
 
+/// What takes privileges comes first, in the one thread that there is: threads that begin later have no more than what it
+/// keeps.
 pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
-    runtime()?.block_on(daemon(settings))
+    let held_back = HeldBack::from_now_on().context("cannot hold signals back").map_err(Failure::Other)?;
+    let (preflight, probe) = attach("daemon", &settings.probe)?;
+    let doors = Doors::open(&settings)?;
+    if let Err(error) = capabilities::keep_what_it_takes_to_go_on() {
+        tracing::warn!(%error, "capabilities that are no longer needed cannot be given up");
+    }
+    runtime()?.block_on(daemon(settings, (preflight, probe), doors, held_back))
 }
 
-/// Starts in this order: attach, listen, ready. Stops in the other: not ready, drained, closed.
-async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
+/// Attached and listening, it goes on: ready. Stops in the other order: not ready, drained, closed.
+async fn daemon(
+    settings: DaemonSettings,
+    (preflight, probe): (Preflight, Probe),
+    doors: Doors,
+    held_back: HeldBack,
+) -> Result<ExitCode, Failure> {
     let mut shutdown = listen_for_signals(None)?;
-    let (preflight, probe) = attach("daemon", &settings.probe)?;
+    held_back.let_through().context("cannot let signals through").map_err(Failure::Other)?;
+    let Doors { http: (http_listener, address), api } = doors;
     let reports: Vec<HookReport> = probe.reports().to_vec();
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
@@ -64,7 +83,6 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     drop(preflight);
     let metrics = Arc::new(Mutex::new(metrics));
 
-    let (listener, address) = listen(settings.listen_address).await?;
     let (scrape, asked) = mpsc::channel(MOST_SCRAPES);
     let (ask, requests) = mpsc::channel(1);
     let ready = CancellationToken::new();
@@ -78,7 +96,8 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
         stopping: stopping.clone(),
     });
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(http::serve(listener, served, Patience::USUAL));
+    let http_listener = tokio::net::TcpListener::from_std(http_listener).map_err(cannot_serve)?;
+    tasks.spawn(http::serve(http_listener, served, Patience::USUAL));
     tasks.spawn(table::forward(asked, ask.clone(), Arc::clone(&table)));
     let events_were_lost = Arc::new(Notify::new());
     let reconcile = Reconcile {
@@ -100,42 +119,35 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     ));
     let ports_seen = Arc::clone(&ports);
     // It is there for as long as the daemon.
-    let socket = bind(&settings.socket)?.map(|(socket, listener)| {
+    let mut socket = None;
+    if let Some(Api { listener, door, made }) = api {
         let daemon = api::Daemon::new(netns, ask, homes, ports, Arc::clone(&feed), teller);
-        tasks.spawn(api::serve(listener, socket.door(), Arc::new(daemon), stopping.clone()));
-        socket
-    });
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(cannot_serve)?;
+        tasks.spawn(api::serve(listener, door, Arc::new(daemon), stopping.clone()));
+        socket = made;
+    }
 
     ready.cancel();
     tracing::info!(%address, "ready: closes are followed");
-    let mut losses = LossLog::default();
-    let mut lost = 0;
-    let mut exported = Arc::new(Report::default());
+    service::is_ready(&status(&reports, address));
+    let mut after_turn = AfterTurn {
+        losses: LossLog::default(),
+        lost: 0,
+        table,
+        events_were_lost,
+        connects,
+        metrics,
+        feed,
+        ports: ports_seen,
+        exported: Arc::default(),
+        watchdog: Watchdog::wanted(),
+    };
     let each_turn = |turn: Turn<'_>| {
-        losses.look(turn.lost_total(), clock::monotonic_now());
-        if turn.lost_total() > lost {
-            lost = turn.lost_total();
-            table.events_were_lost();
-            events_were_lost.notify_one();
-        }
-        connects.set(turn.counters.transitions[TcpState::Close as usize][TcpState::SynSent as usize]);
-        let anchor = Anchor::now();
-        let mut metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        metrics.update(&turn, &anchor);
-        feed.tell(turn.observations, &anchor);
-        if turn.scraped {
-            metrics.remembered(feed.remembered());
-            metrics.update_on_scrape(&turn, &Limits::read());
-            let (census, substates) = table.census(turn.tracker, anchor.monotonic());
-            metrics.census(&census, substates.as_deref());
-            if let Some(report) = ports_seen.last().filter(|report| !Arc::ptr_eq(report, &exported)) {
-                metrics.ports(&report.pressures);
-                exported = report;
-            }
-        }
+        after_turn.take(&turn);
         ControlFlow::Continue(())
     };
     let outcome = pipeline.run(&mut shutdown, Some(requests), each_turn).await;
+    service::stops();
     stopping.cancel();
     drop(socket);
     while let Some(joined) = tasks.join_next().await {
@@ -146,31 +158,65 @@ async fn daemon(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Listens for HTTP, and tells where: port 0 lets the kernel choose.
-async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
-        .map_err(Failure::Other)?;
-    let address = listener.local_addr().unwrap_or(address);
-    Ok((listener, address))
+/// Who wants to know what a turn brought.
+struct AfterTurn {
+    losses: LossLog,
+    /// Events lost so far.
+    lost: u64,
+    table: Arc<Table>,
+    events_were_lost: Arc<Notify>,
+    connects: Arc<Connects>,
+    metrics: Arc<Mutex<Metrics>>,
+    feed: Arc<Feed>,
+    ports: Arc<Ports>,
+    /// What the metrics have of the ports.
+    exported: Arc<Report>,
+    watchdog: Option<Watchdog>,
 }
 
-/// The socket that the other commands ask at. Where nobody has said which, none is no reason not to start.
-fn bind(place: &api::Place) -> Result<Option<(Socket, UnixListener)>, Failure> {
-    match Socket::bind(&place.path) {
-        Ok(bound) => Ok(Some(bound)),
-        Err(error) if place.named => Err(Failure::Other(error.into())),
-        Err(error) => {
-            match &error {
-                BindError::InUse(_) => tracing::warn!("{error}: the other commands ask that one, not this"),
-                BindError::Io { source, .. } => {
-                    tracing::warn!("{error}: {source}; the other commands cannot ask this daemon");
-                }
-            }
-            Ok(None)
+impl AfterTurn {
+    fn take(&mut self, turn: &Turn<'_>) {
+        let anchor = Anchor::now();
+        self.losses.look(turn.lost_total(), anchor.monotonic());
+        if turn.lost_total() > self.lost {
+            self.lost = turn.lost_total();
+            self.table.events_were_lost();
+            self.events_were_lost.notify_one();
+        }
+        let connects = turn.counters.transitions[TcpState::Close as usize][TcpState::SynSent as usize];
+        self.connects.set(connects);
+        self.feed.tell(turn.observations, &anchor);
+        self.export(turn, &anchor);
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.took_a_turn(anchor.monotonic());
         }
     }
+
+    fn export(&mut self, turn: &Turn<'_>, anchor: &Anchor) {
+        let mut metrics = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics.update(turn, anchor);
+        if turn.scraped {
+            metrics.remembered(self.feed.remembered());
+            metrics.update_on_scrape(turn, &Limits::read());
+            let (census, substates) = self.table.census(turn.tracker, anchor.monotonic());
+            metrics.census(&census, substates.as_deref());
+            if let Some(report) = self.ports.last().filter(|report| !Arc::ptr_eq(report, &self.exported)) {
+                metrics.ports(&report.pressures);
+                self.exported = report;
+            }
+        }
+    }
+}
+
+/// What a service manager shows: where the metrics are, and what is not seen.
+fn status(reports: &[HookReport], address: SocketAddr) -> String {
+    let lacking: Vec<&str> =
+        reports.iter().filter(|report| report.lost.is_some()).map(|report| report.hook.name()).collect();
+    let lacking = match lacking.as_slice() {
+        [] => String::new(),
+        some => format!("; not whole: {}, see tcp-close check", some.join(", ")),
+    };
+    format!("Follows every close; metrics at {address}{lacking}")
 }
 
 /// Looks at the ports until the pipeline ends.

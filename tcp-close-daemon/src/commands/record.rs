@@ -4,6 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, BufWriter, ErrorKind, IsTerminal as _, Write},
     ops::ControlFlow,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -59,6 +60,8 @@ fn create(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write>> {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
     let mut options = OpenOptions::new();
+    // It says of everybody on this host whom they talk to.
+    options.mode(0o600);
     let options = options.write(true);
     let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
     let file: File = options.open(path).map_err(|error| match error.kind() {

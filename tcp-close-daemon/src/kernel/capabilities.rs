@@ -1,13 +1,13 @@
 //! The capabilities of this process, and what each is needed for.
 
-use caps::{CapSet, Capability};
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
 
 /// Whether this process may do what a capability allows.
 pub fn has(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// A privilege the probes need, with the capability that gives it.
+/// A privilege that something takes, with the capability that gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The capability, named as in capabilities(7).
@@ -32,12 +32,14 @@ pub fn are_held() -> bool {
     needs().iter().all(|need| need.held || !need.required)
 }
 
-/// Everything the probes need, whether held or not.
+/// Everything that capabilities are needed for, whether held or not.
 pub fn needs() -> Vec<Need> {
     let initial = in_initial_user_namespace();
     let admin = has(Capability::CAP_SYS_ADMIN);
     let need = |capability, name, purpose, required| {
-        let held = initial && (has(capability) || (admin && capability != Capability::CAP_SYSLOG));
+        // Before Linux 5.8 there was nothing but CAP_SYS_ADMIN for these two, and it still gives both.
+        let by_admin = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON);
+        let held = initial && (has(capability) || admin && by_admin);
         Need { name, purpose, required, held }
     };
     vec![
@@ -54,5 +56,43 @@ pub fn needs() -> Vec<Need> {
             "read kernel addresses, by which tracepoints tell why a TIME-WAIT ended",
             false,
         ),
+        need(
+            Capability::CAP_SYS_ADMIN,
+            "CAP_SYS_ADMIN",
+            "enter other network namespaces, and attach kprobes where kernel.perf_event_paranoid is above 2",
+            false,
+        ),
+        need(
+            Capability::CAP_SYS_PTRACE,
+            "CAP_SYS_PTRACE",
+            "find the network namespaces of other users' processes, and which sockets they hold",
+            false,
+        ),
+        need(
+            Capability::CAP_DAC_READ_SEARCH,
+            "CAP_DAC_READ_SEARCH",
+            "list the descriptors of other users' processes",
+            false,
+        ),
     ]
+}
+
+/// What the daemon needs once its hooks are attached and it listens.
+const TO_GO_ON: [Capability; 4] = [
+    // Before Linux 5.19, without it bpf() does not even read a map (kernel.unprivileged_bpf_disabled).
+    Capability::CAP_BPF,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_DAC_READ_SEARCH,
+];
+
+/// Gives up every capability of this thread, and of those that it will start, that a daemon with attached hooks has no
+/// use for.
+pub fn keep_what_it_takes_to_go_on() -> Result<(), CapsError> {
+    let held = caps::read(None, CapSet::Permitted)?;
+    let kept: CapsHashSet = held.into_iter().filter(|capability| TO_GO_ON.contains(capability)).collect();
+    caps::clear(None, CapSet::Ambient)?;
+    caps::clear(None, CapSet::Inheritable)?;
+    caps::set(None, CapSet::Effective, &kept)?;
+    caps::set(None, CapSet::Permitted, &kept)
 }

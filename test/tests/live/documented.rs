@@ -22,6 +22,7 @@ use clap::CommandFactory as _;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use tcp_close::cli::Cli;
 use tcp_close_test::{address::Family, clock::Deadline, netns::Netns, wire::Wire};
+use tempfile::{TempDir, tempdir};
 
 use crate::{
     program::{Running, program, wait_for_line},
@@ -107,16 +108,16 @@ struct Stage {
     _wire: Wire,
     /// Keeps the mounts.
     keeper: Child,
-    folder: PathBuf,
+    folder: TempDir,
 }
 
 impl Stage {
     fn set() -> Self {
         let (client, server) = (Netns::new(), Netns::new());
         let wire = Wire::between(&client, &server);
-        let folder = std::env::temp_dir().join(format!("tcp-close-test-{}-documented", std::process::id()));
-        let programs = folder.join("bin");
-        fs::create_dir_all(&programs).expect("a directory");
+        let folder = tempdir().expect("a directory");
+        let programs = folder.path().join("bin");
+        fs::create_dir(&programs).expect("a directory");
         let tcp_close = Path::new(program().get_program()).canonicalize().expect("the program");
         let end = format!("timeout --foreground --preserve-status --signal=INT {LONGEST}");
         for (name, does) in [
@@ -140,14 +141,14 @@ impl Stage {
     /// A shell on the stage, in a new folder.
     fn shell(&self, typed: &str) -> Command {
         static FOLDERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let folder = self.folder.join(FOLDERS.fetch_add(1, Ordering::Relaxed).to_string());
+        let folder = self.folder.path().join(FOLDERS.fetch_add(1, Ordering::Relaxed).to_string());
         fs::create_dir(&folder).expect("a directory");
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.keeper.id()));
         // Whoever enters mounts stands at their root.
         command.args(["sh", "-c", &format!("cd {} && {typed}", folder.display())]).stdin(Stdio::null());
         let path = std::env::var("PATH").expect("there is a PATH");
-        command.env("PATH", format!("{}:{path}", self.folder.join("bin").display()));
+        command.env("PATH", format!("{}:{path}", self.folder.path().join("bin").display()));
         command.env("TERM", "xterm").env_remove("TCP_CLOSE_PROBE");
         command
     }
@@ -219,7 +220,7 @@ impl Stage {
     }
 
     fn recording(&self) -> PathBuf {
-        let file = self.folder.join("closes.tcpclose");
+        let file = self.folder.path().join("closes.tcpclose");
         let record = self.output(&format!("tcp-close record {}", file.display()));
         assert!(record.status.success(), "{record:?}");
         file
@@ -228,10 +229,9 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // What is left is in the way of nobody.
+        // It may have ended by itself.
         let _ended = self.keeper.kill();
         let _status = self.keeper.wait();
-        let _left = fs::remove_dir_all(&self.folder);
     }
 }
 

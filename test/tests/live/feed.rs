@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{BufRead as _, BufReader, ErrorKind, Read as _},
+    io::{BufRead as _, BufReader, Read as _},
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
@@ -16,6 +16,7 @@ use std::{
 use serde_json::Value;
 use tcp_close_test::{
     clock::{Deadline, PATIENCE},
+    copied,
     netns::Netns,
 };
 
@@ -227,21 +228,6 @@ pub(crate) fn for_everybody(directory: &Path) -> Command {
     Command::new(copy)
 }
 
-/// What it prints. A child that another test was about to start has the file open for writing, too, until it becomes
-/// another program: as long as that takes, nobody may run it.
-#[track_caller]
-pub(crate) fn run(command: &mut Command) -> Output {
-    let deadline = Deadline::after(PATIENCE);
-    loop {
-        match command.output() {
-            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy && deadline.left().is_some() => {
-                thread::sleep(Duration::from_millis(10));
-            }
-            output => return output.expect("start tcp-close"),
-        }
-    }
-}
-
 /// A user who is in the group gets everything from the daemon, one who is not a clear refusal.
 #[test]
 fn the_group_may_ask_and_others_may_not() {
@@ -259,7 +245,7 @@ fn the_group_may_ask_and_others_may_not() {
     member.arg(&daemon.socket);
     for mode in [0o660, 0o666] {
         fs::set_permissions(&daemon.socket, Permissions::from_mode(mode)).expect("it is ours");
-        assert_eq!(lines(&run(member)).len(), ENDS);
+        assert_eq!(lines(&copied::output(member)).len(), ENDS);
     }
     // Once by the socket's mode, once whatever that is.
     for (command, mode) in
@@ -268,7 +254,7 @@ fn the_group_may_ask_and_others_may_not() {
         fs::set_permissions(&daemon.socket, Permissions::from_mode(mode)).expect("it is ours");
         let mut stranger = Command::new(&program);
         let stranger = stranger.uid(NOBODY).gid(NOBODY).args([command, "--socket"]).arg(&daemon.socket);
-        let refused = run(stranger);
+        let refused = copied::output(stranger);
         let said = String::from_utf8_lossy(&refused.stderr);
         assert_eq!(refused.status.code(), Some(3), "{command}: {said}");
         assert!(said.contains("is for members of group tcp-close, and for root"), "{command}: {said}");

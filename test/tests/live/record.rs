@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::PathBuf,
     process::{Command, Stdio},
     thread,
@@ -11,33 +11,17 @@ use std::{
 
 use tcp_close_test::{
     clock::{Deadline, PATIENCE},
+    copied,
     netns::Netns,
     oracle::{self},
 };
+use tempfile::tempdir;
 
 use crate::{
-    feed::{NOBODY, for_everybody, run},
+    feed::{NOBODY, for_everybody},
     many_connections,
     program::{loopback_connections, program, wait_for_line},
 };
-
-/// A directory of this test, removed afterwards.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("tcp-close-test-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a directory");
-        Self(path)
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        // Whatever is left is in the way of nobody.
-        let _left = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Records a namespace while `act` runs in it, and gives back what was printed meanwhile.
 fn record(netns: &Netns, file: &PathBuf, lines: u32, act: impl FnOnce()) -> Vec<u8> {
@@ -72,15 +56,17 @@ fn a_replay_prints_what_was_printed() {
     netns.sysctl("net/ipv4/tcp_max_tw_buckets", "100000");
     // Where it takes long, the first ports would be given again.
     netns.sysctl("net/ipv4/tcp_tw_reuse", "0");
-    let directory = Directory::new("record");
-    let file = directory.0.join("closes.tcpclose");
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("closes.tcpclose");
     let connections = many_connections();
     let printed = record(&netns, &file, 2 * connections, || loopback_connections(&netns, connections));
     assert_eq!(printed.lines().count(), 2 * connections as usize);
 
-    let mut replay = for_everybody(&directory.0);
+    // It is given to somebody.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("it is ours");
+    let mut replay = for_everybody(directory.path());
     let replay = replay.uid(NOBODY).gid(NOBODY).args(["replay", "-o", "json"]);
-    let replayed = run(replay.arg(&file).args(["--count", &(2 * connections).to_string()]));
+    let replayed = copied::output(replay.arg(&file).args(["--count", &(2 * connections).to_string()]));
     assert!(replayed.status.success(), "{}", String::from_utf8_lossy(&replayed.stderr));
     assert!(replayed.stdout == printed, "byte for byte");
 
@@ -95,7 +81,7 @@ fn a_replay_prints_what_was_printed() {
 
     // A file that was cut off is read as far as it goes.
     let whole = fs::read(&file).expect("read the recording");
-    let cut = directory.0.join("cut.tcpclose");
+    let cut = directory.path().join("cut.tcpclose");
     fs::write(&cut, &whole[..whole.len() * 2 / 3]).expect("write");
     let output = program().args(["replay", "-o", "json"]).arg(&cut).output().expect("start");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -106,8 +92,8 @@ fn a_replay_prints_what_was_printed() {
 /// What is there already is not written over, and what is no recording is not replayed.
 #[test]
 fn a_file_that_cannot_be_used_is_an_error() {
-    let directory = Directory::new("no-recording");
-    let file = directory.0.join("notes");
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("notes");
     fs::File::create(&file).and_then(|mut file| file.write_all(b"not a recording\n")).expect("a file");
     let complains = |arguments: &[&str]| {
         let output = program().args(arguments).arg(&file).output().expect("start tcp-close");
@@ -123,8 +109,8 @@ fn a_file_that_cannot_be_used_is_an_error() {
 #[test]
 fn an_interrupt_ends_a_recording_and_loses_nothing() {
     let netns = Netns::new();
-    let directory = Directory::new("interrupt");
-    let file = directory.0.join("closes.tcpclose");
+    let directory = tempdir().expect("a directory");
+    let file = directory.path().join("closes.tcpclose");
     let mut child = Command::new(program().get_program())
         .args(["-v", "record", "--netns", &netns.inode().to_string()])
         .arg(&file)
@@ -139,6 +125,11 @@ fn an_interrupt_ends_a_recording_and_loses_nothing() {
     let deadline = Deadline::after(PATIENCE);
     let status = child.wait().expect("it ends");
     assert!(status.success() && deadline.left().is_some(), "{status}");
+    assert_eq!(
+        fs::metadata(&file).expect("it is there").permissions().mode() & 0o777,
+        0o600,
+        "its owner's alone"
+    );
     let replayed = program().args(["replay", "-H"]).arg(&file).output().expect("start tcp-close");
     let lines = String::from_utf8_lossy(&replayed.stdout);
     assert_eq!(lines.lines().count(), 10, "{lines}");

@@ -87,6 +87,7 @@ const WHATEVER_THE_HOOK: &[&str] = &[
     "record::",
     "reconcile::a_daemon_",
     "reconcile::thousands_",
+    "service::",
     "snapshot::",
     "special_sockets::",
 ];
