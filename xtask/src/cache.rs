@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 /// The folder, filled now if it was not before; it is there whole or not at all.
-pub(super) fn folder(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
+pub(crate) fn folder(path: &Path, fill: impl FnOnce(&Path) -> anyhow::Result<()>) -> anyhow::Result<PathBuf> {
     if !path.exists() {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");

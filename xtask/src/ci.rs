@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    fuzz, test, vm, workspace,
+    fuzz, prometheus, test, vm, workspace,
 };
 
 #[derive(Args)]
@@ -33,6 +33,8 @@ enum Step {
     Bytecode,
     /// Unit tests, architecture tests and documentation tests.
     Unit,
+    /// Rules and alerts for Prometheus, by promtool.
+    Prometheus,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -82,6 +84,7 @@ impl Step {
             Self::Deny => deny(sh)?,
             Self::Bytecode => bytecode::verify()?,
             Self::Unit => test::unit(sh, None)?,
+            Self::Prometheus => prometheus::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live(sh, None)?,
             Self::Vm => vm::run_all()?,

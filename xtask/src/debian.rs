@@ -72,6 +72,13 @@ impl Mirrors {
     }
 }
 
+/// The name of this machine's release of Debian.
+pub(crate) fn codename() -> anyhow::Result<String> {
+    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(name.context("/etc/os-release names no Debian release")?.trim_matches('"').to_owned())
+}
+
 /// A stanza of `sources.list(5)`.
 pub(crate) fn source(address: &str, suites: &[&str]) -> String {
     if suites.is_empty() {

@@ -5,9 +5,11 @@
 #![expect(clippy::print_stdout, reason = "developer commands talk to a terminal")]
 
 mod bytecode;
+mod cache;
 mod ci;
 mod debian;
 mod fuzz;
+mod prometheus;
 mod setup;
 mod test;
 mod vm;

@@ -4,7 +4,6 @@
 //! processor, so all of this works where there is no virtualization, and in a CI job.
 
 mod arch;
-mod cache;
 mod check;
 mod conditions;
 mod degraded;
@@ -47,6 +46,7 @@ use self::{
     variant::{Tests, Variant},
 };
 use crate::{
+    cache,
     debian::{Mirrors, PrivateApt},
     workspace,
 };

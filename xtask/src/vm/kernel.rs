@@ -8,8 +8,8 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{Arch, cache};
-use crate::debian::PrivateApt;
+use super::Arch;
+use crate::{cache, debian::PrivateApt};
 
 /// The suites that have kernels of the series of the matrix, old and new, for a machine of any age.
 ///

@@ -7,7 +7,6 @@
 use std::{
     env,
     ffi::OsString,
-    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,8 +14,11 @@ use std::{
 use anyhow::Context as _;
 use xshell::Shell;
 
-use super::{Arch, cache};
-use crate::debian::{Mirrors, PrivateApt};
+use super::Arch;
+use crate::{
+    cache,
+    debian::{self, Mirrors, PrivateApt},
+};
 
 pub(super) struct Tools {
     folder: PathBuf,
@@ -27,7 +29,7 @@ impl Tools {
     pub(super) fn provide(sh: &Shell, mirrors: &Mirrors, vm: &Path, arch: Arch) -> anyhow::Result<Self> {
         let folder = cache::folder(&vm.join(format!("tools-{}", arch.name())), |folder| {
             println!("tools for {}: downloading", arch.name());
-            let codename = codename()?;
+            let codename = debian::codename()?;
             let suites = [codename.as_str(), &format!("{codename}-updates")];
             let apt = PrivateApt::new(sh, vm.join("apt/tools"), &mirrors.sources(&suites, &[&codename]))?
                 .beside_what_is_installed();
@@ -98,11 +100,4 @@ fn before<const N: usize>(variable: &str, ours: [PathBuf; N]) -> anyhow::Result<
     let theirs = env::var_os(variable).unwrap_or_default();
     let all = ours.into_iter().chain(env::split_paths(&theirs).filter(|path| !path.as_os_str().is_empty()));
     env::join_paths(all).with_context(|| format!("cannot extend {variable}"))
-}
-
-/// The name of this machine's release of Debian.
-fn codename() -> anyhow::Result<String> {
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let name = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    Ok(name.context("/etc/os-release names no Debian release")?.trim_matches('"').to_owned())
 }
