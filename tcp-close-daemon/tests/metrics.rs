@@ -6,6 +6,8 @@ mod capped;
 mod closing;
 #[path = "metrics/document.rs"]
 mod document;
+#[path = "metrics/examples.rs"]
+mod examples;
 #[path = "samples/exposition.rs"]
 mod exposition;
 #[path = "metrics/names.rs"]

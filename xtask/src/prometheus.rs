@@ -26,6 +26,10 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     cmd!(sh, "{promtool} check metrics").stdin(sh.read_file(EXPOSITION)?).run()?;
     let rules = sh.read_file(RULES)?;
     let metrics = sh.read_file(METRICS)?;
+    let folder = sh.create_temp_dir()?;
+    let queries = folder.path().join("examples.yml");
+    sh.write_file(&queries, as_rules(&metrics))?;
+    cmd!(sh, "{promtool} check rules {queries}").run()?;
     let unknown: Vec<&str> = metric_names(&rules)
         .into_iter()
         .filter(|name| !metrics.contains(&format!("`{}`", without_suffix(name))))
@@ -62,6 +66,16 @@ fn promtool(sh: &Shell) -> anyhow::Result<PathBuf> {
     let promtool = unpacked.join("usr/bin/promtool");
     ensure!(promtool.exists(), "Debian's package prometheus has no promtool");
     Ok(promtool)
+}
+
+/// The examples of the table of metrics, as rules, of which promtool knows whether they make sense.
+fn as_rules(metrics: &str) -> String {
+    let rows = metrics.lines().filter(|line| line.starts_with("| `tcp_close_"));
+    let examples = rows.filter_map(|row| row.strip_suffix("` |")?.rsplit_once("| `"));
+    let rules = examples.enumerate().map(|(number, (_, query))| {
+        format!("      - record: example:{number}\n        expr: |\n          {query}\n")
+    });
+    format!("groups:\n  - name: examples\n    rules:\n{}", rules.collect::<String>())
 }
 
 /// Names of our metrics in a text; recorded ones, whose names have colons, are not among them.

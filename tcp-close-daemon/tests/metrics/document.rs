@@ -4,7 +4,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use expect_test::expect_file;
 
-use crate::exposition::{Family, families, fresh, text};
+use crate::{
+    examples::{AT_MOST, EXAMPLES},
+    exposition::{Family, families, fresh, text},
+};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
 
@@ -27,6 +30,15 @@ fn fresh_metrics_are_all_there_at_zero() {
     expect_file!["fresh.prom"].assert_eq(&ours);
 }
 
+#[test]
+fn every_example_is_of_a_metric_that_there_is() {
+    let names: Vec<String> = families(&fresh()).into_iter().map(|family| family.name).collect();
+    for (name, query) in EXAMPLES {
+        assert!(names.contains(&format!("tcp_close_{name}")), "{name}");
+        assert!(query.contains(&format!("tcp_close_{name}")), "{query}");
+    }
+}
+
 /// To bring it up to date: `UPDATE_EXPECT=1 cargo test -p tcp-close-daemon --test metrics`.
 #[test]
 fn the_document_is_current() {
@@ -39,7 +51,8 @@ fn the_document_is_current() {
 }
 
 fn table(families: &[Family]) -> String {
-    let mut table = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| metric | type | labels | series | meaning | example |\n|---|---|---|---|---|---|\n".to_owned();
     for family in families {
         let labels: Vec<String> = family
             .labels
@@ -52,7 +65,15 @@ fn table(families: &[Family]) -> String {
             })
             .collect();
         let labels = if labels.is_empty() { "–".to_owned() } else { labels.join("<br>") };
-        writeln!(table, "| `{}` | {} | {labels} | {} |", family.name, family.kind, family.help)
+        let Family { name, kind, help, series, .. } = family;
+        let of_ours = |table: &[(&str, &'static str)]| {
+            let ours = name.strip_prefix("tcp_close_")?;
+            table.iter().find(|(named, _)| *named == ours).map(|&(_, text)| text)
+        };
+        let series = of_ours(AT_MOST).map_or_else(|| series.to_string(), str::to_owned);
+        let example = of_ours(EXAMPLES).map_or_else(|| "–".to_owned(), |query| format!("`{query}`"));
+        assert!(example != "–" || name.starts_with("process_"), "{name} has no example");
+        writeln!(table, "| `{name}` | {kind} | {labels} | {series} | {help} | {example} |")
             .expect("a string takes any text");
     }
     table

@@ -100,6 +100,8 @@ pub(crate) struct Family {
     pub(crate) help: String,
     /// Each label with its values; without that of a histogram's buckets.
     pub(crate) labels: Vec<(String, BTreeSet<String>)>,
+    /// How many lines it takes.
+    pub(crate) series: usize,
 }
 
 /// Every metric, in the order of the exposition.
@@ -117,6 +119,7 @@ pub(crate) fn families(metrics: &Metrics) -> Vec<Family> {
             kind.clone_into(&mut family.kind);
             continue;
         }
+        family.series += 1;
         let labels =
             line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}')).map_or("", |both| both.0);
         // No value of ours has a comma or a quote in it.
