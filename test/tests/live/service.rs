@@ -21,12 +21,9 @@ use crate::program::{Running, daemon, loopback_connections, program, wait_for_li
 
 /// Starts a daemon of this namespace as a manager would, and waits until it is ready.
 fn managed(netns: &Netns, manage: impl FnOnce(&mut Command)) -> Running {
-    let mut command = Command::new("sh");
-    // Who is handed something has to be the one that it is meant for.
-    let program = program();
-    let tcp_close = program.get_program().to_str().expect("a path of letters");
-    let script = format!("export LISTEN_PID=$$; exec {tcp_close} daemon --netns {}", netns.inode());
-    command.args(["-c", &script]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut command = program();
+    command.args(["daemon", "--netns", &netns.inode().to_string()]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     manage(&mut command);
     let mut child = command.spawn().expect("start tcp-close; cargo build --release makes it");
     let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
