@@ -214,7 +214,7 @@ fn status(reports: &[HookReport], address: SocketAddr) -> String {
         reports.iter().filter(|report| report.lost.is_some()).map(|report| report.hook.name()).collect();
     let lacking = match lacking.as_slice() {
         [] => String::new(),
-        some => format!("; not whole: {}, see tcp-close check", some.join(", ")),
+        some => format!("; not whole, as its log says: {}", some.join(", ")),
     };
     format!("Follows every close; metrics at {address}{lacking}")
 }

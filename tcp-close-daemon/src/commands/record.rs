@@ -1,10 +1,10 @@
 //! `tcp-close record`: every event to a file, and what else it takes to print the same lines again.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter, ErrorKind, IsTerminal as _, Write},
     ops::ControlFlow,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -54,21 +54,30 @@ fn cannot_write(file: &Path, error: io::Error) -> Failure {
     Failure::Other(anyhow::Error::new(error).context(format!("cannot write {}", file.display())))
 }
 
+/// A recording says of everybody on this host whom they talk to.
+const OWNERS_ALONE: u32 = 0o600;
+
 /// The file, which must not be there yet, or stdout.
 fn create(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write>> {
     if path == Path::new("-") {
         return Ok(Box::new(BufWriter::new(io::stdout())));
     }
     let mut options = OpenOptions::new();
-    // It says of everybody on this host whom they talk to.
-    options.mode(0o600);
-    let options = options.write(true);
+    let options = options.write(true).mode(OWNERS_ALONE);
     let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
     let file: File = options.open(path).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             anyhow::anyhow!("{} is there already; --force writes over it", path.display())
         }
         _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
+    })?;
+    // One that was there may have been open to others.
+    let keep_to_owner = |file: &File| match file.metadata()? {
+        metadata if metadata.is_file() => file.set_permissions(Permissions::from_mode(OWNERS_ALONE)),
+        _ => Ok(()),
+    };
+    keep_to_owner(&file).map_err(|error| {
+        anyhow::Error::new(error).context(format!("cannot keep {} to its owner", path.display()))
     })?;
     Ok(Box::new(BufWriter::new(file)))
 }

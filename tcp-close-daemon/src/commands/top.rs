@@ -230,6 +230,7 @@ impl Screened {
     fn suspend(&mut self) -> Result<(), Failure> {
         let mut suspended = || {
             ratatui::try_restore()?;
+            self.0.show_cursor()?;
             // All of it: a script that waits for this has to stop as well. Where nobody could make it go on, the kernel
             // stops nobody.
             kill_current_process_group(Signal::TSTP)?;

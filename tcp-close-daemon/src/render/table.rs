@@ -84,7 +84,8 @@ impl Table {
         };
         let netns = |route: &&Pressure| route.netns_name.chars().count();
         Self {
-            address_width: fitted("DESTINATION", routes.iter().flat_map(addresses), self.address_width),
+            // The source has the same column without a port.
+            address_width: fitted("SOURCE:65535", routes.iter().flat_map(addresses), self.address_width),
             netns_width: fitted("NETNS", routes.iter().map(netns), self.netns_width),
             ..self
         }

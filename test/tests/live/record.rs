@@ -103,6 +103,11 @@ fn a_file_that_cannot_be_used_is_an_error() {
     assert!(complains(&["record"]).contains("is there already; --force writes over it"));
     assert!(complains(&["replay"]).contains("it is no recording of tcp-close"));
     assert_eq!(fs::read(&file).expect("read"), b"not a recording\n");
+    // Whoever could read what was there cannot read what is written over it.
+    let netns = Netns::new().inode().to_string();
+    let forced = ["record", "--force", "--duration", "100ms", "--netns", &netns];
+    assert!(program().args(forced).arg(&file).status().expect("start tcp-close").success());
+    assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
 }
 
 /// ^C ends it, and what was seen is in the file.
