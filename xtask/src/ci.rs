@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    fuzz, prometheus, test, vm, workspace,
+    fuzz, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -35,6 +35,8 @@ enum Step {
     Unit,
     /// Rules and alerts for Prometheus, by promtool.
     Prometheus,
+    /// How much of the host the systemd units lay open.
+    Units,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -85,6 +87,7 @@ impl Step {
             Self::Bytecode => bytecode::verify()?,
             Self::Unit => test::unit(sh, None)?,
             Self::Prometheus => prometheus::check(sh)?,
+            Self::Units => units::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live(sh, None)?,
             Self::Vm => vm::run_all()?,

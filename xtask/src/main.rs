@@ -12,6 +12,7 @@ mod fuzz;
 mod prometheus;
 mod setup;
 mod test;
+mod units;
 mod vm;
 mod workspace;
 
