@@ -188,9 +188,9 @@ impl Stage {
         }
         let Output { status, stdout, stderr } = self.output(&typed);
         let [said, complaints] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        // Nothing here ends so.
-        let is_none = example.contains("assassinated") || example.contains("timed-out");
-        if is_none && example.starts_with("tcp-close show") {
+        // Nothing here ends so, and elsewhere on this host perhaps nothing either.
+        let may_be_none = example.contains("assassinated") || example.contains("timed-out");
+        if may_be_none && example.starts_with("tcp-close show") && !status.success() {
             assert!(complaints.contains("the daemon remembers no close of which this is so"), "{complaints}");
             return;
         }
