@@ -106,7 +106,8 @@ fn a_file_that_cannot_be_used_is_an_error() {
     // Whoever could read what was there cannot read what is written over it.
     let netns = Netns::new().inode().to_string();
     let forced = ["record", "--force", "--duration", "100ms", "--netns", &netns];
-    assert!(program().args(forced).arg(&file).status().expect("start tcp-close").success());
+    let written_over = program().args(forced).arg(&file).output().expect("start tcp-close");
+    assert!(written_over.status.success(), "{written_over:?}");
     assert_eq!(fs::metadata(&file).expect("it is there").permissions().mode() & 0o777, 0o600);
 }
 
