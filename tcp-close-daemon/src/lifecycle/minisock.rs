@@ -1,20 +1,24 @@
-//! One minisock, from the start of its timer to its end.
+//! One minisock, from the start of its timer on; what segments tell of it and how it ends are in files of their own.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, Process, Segment, TcpState},
+    event::{CancelSite, ConnectionId, MinisockTimer, Monotonic, Pair, TcpState},
     lifecycle::{
         close::Close,
-        observation::{
-            Absorbed, EndCause, LINUX_MSL, MinisockEnded, Restarted, Story, TimeWait, Verdict, Witness,
-        },
+        observation::{Restarted, Story, Witness},
         owners::OwnerKey,
         tracker::Sees,
     },
 };
+
+mod end;
+mod segments;
+
+pub(super) use end::cause_of;
+use segments::AbsorbedSegments;
 
 /// The TIME-WAIT a kernel gives: how long, and how far past that its timer may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,9 +34,6 @@ const TWO_TICKS: Duration = Duration::from_millis(20);
 
 /// A start that leaves no trace moves the end by less than this, and no softirq is put off for so long.
 const LONG_AFTER: Duration = Duration::from_secs(10);
-
-/// What the kernel's own stamp counts.
-const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// What is known so far of a minisock.
 #[derive(Clone, Debug)]
@@ -77,21 +78,6 @@ pub(super) struct Minisock {
     /// What the owner of the full socket is known by.
     owner: OwnerKey,
     gap: bool,
-}
-
-/// The segments a minisock in TIME-WAIT has dealt with.
-#[derive(Clone, Copy, Debug, Default)]
-struct AbsorbedSegments {
-    fins_again: u32,
-    strays: u32,
-    /// A restart was told; the segment that made it comes next, and is none of its own.
-    restart_awaits_segment: bool,
-    /// The flip was told; the FIN that made it comes next, and is no restart.
-    flip_awaits_fin: bool,
-    /// The peer's first FIN comes next.
-    first_fin_due: bool,
-    /// When the peer's FIN came for the last time.
-    last_fin: Option<Monotonic>,
 }
 
 /// A timer that was cancelled then and there.
@@ -212,95 +198,6 @@ impl Minisock {
         Restarted { at, flipped, witness: self.witness() }
     }
 
-    /// A segment came, and its timer is as that left it. Tells whether that was a start of the timer which left no
-    /// other trace, and what the segment was to a minisock in TIME-WAIT.
-    pub(super) fn segment(
-        &mut self,
-        at: Monotonic,
-        timer: &MinisockTimer,
-        segment: &Segment,
-        usual: Wait,
-    ) -> (Option<Restarted>, Option<Absorbed>) {
-        if timer.substate == TcpState::FinWait2 {
-            return (None, None);
-        }
-        self.syn_is_due = self.tells_segments_first && segment.syn && !segment.ack;
-        let flipped = self.substate == TcpState::FinWait2;
-        let started = self.has_started(at, timer, segment, usual);
-        self.flip_is_told |= started && flipped;
-        let restarted = started.then(|| Restarted {
-            at: self.last_start.unwrap_or(at),
-            flipped,
-            witness: self.witness(),
-        });
-        (restarted, self.absorb(at, segment, flipped))
-    }
-
-    /// Whether a start of the timer shows by this segment alone: the flip, or a restart.
-    fn has_started(&mut self, at: Monotonic, timer: &MinisockTimer, segment: &Segment, usual: Wait) -> bool {
-        let by_timer = self.last_start_by_timer(at, timer, usual);
-        let now = at.since(by_timer) <= TWO_TICKS;
-        if self.substate == TcpState::FinWait2 {
-            // The peer's FIN made the flip, at a time better known than the timer's ticks tell. Where another segment
-            // shows it, the timer tells when it was, unless that is now.
-            let entered = if segment.fin || now { at } else { by_timer };
-            self.substate = TcpState::TimeWait;
-            self.entered = Some(entered);
-            self.last_start = Some(entered);
-            self.nominal_end = Some(nominal_end(at, timer));
-            // If it is another segment's start that is told here, the FIN's is told with the FIN.
-            self.absorbed.get_or_insert_default().flip_awaits_fin =
-                !(segment.fin || now && segment.restarts());
-            return true;
-        }
-        let seen = self.absorbed.get_or_insert_default();
-        let is_told = segment.fin && std::mem::take(&mut seen.flip_awaits_fin)
-            || !segment.rst && std::mem::take(&mut seen.restart_awaits_segment);
-        if is_told {
-            return false;
-        }
-        if segment.restarts() && now {
-            self.last_start = Some(at);
-            self.nominal_end = Some(nominal_end(at, timer));
-            self.restarts = self.restarts.saturating_add(1);
-            return true;
-        }
-        let before = self.restarts;
-        self.look(at, timer, usual);
-        self.restarts > before
-    }
-
-    /// What a segment is to a minisock in TIME-WAIT; the peer's first FIN is none of its strays.
-    fn absorb(&mut self, at: Monotonic, segment: &Segment, flipped: bool) -> Option<Absorbed> {
-        let entered = self.entered;
-        let seen = self.absorbed.get_or_insert_default();
-        if self.syn_is_due {
-            return None;
-        }
-        if !segment.fin {
-            // Another CPU deals with the FIN that made the flip, or it was lost.
-            seen.first_fin_due |= flipped;
-            seen.strays = seen.strays.saturating_add(1);
-            return Some(Absorbed::Stray);
-        }
-        if flipped || std::mem::take(&mut seen.first_fin_due) {
-            seen.last_fin = entered;
-            return None;
-        }
-        seen.last_fin = Some(at);
-        seen.fins_again = seen.fins_again.saturating_add(1);
-        Some(Absorbed::FinAgain)
-    }
-
-    /// A SYN that came last has not ended it, so it was a stray.
-    pub(super) fn syn_was_absorbed(&mut self) -> Option<Absorbed> {
-        std::mem::take(&mut self.syn_is_due).then(|| {
-            let seen = self.absorbed.get_or_insert_default();
-            seen.strays = seen.strays.saturating_add(1);
-            Absorbed::Stray
-        })
-    }
-
     /// Whether every start of its timer has been seen.
     const fn witness(&self) -> Witness {
         if self.sees_starts && self.began.is_some() && !self.gap { Witness::Exact } else { Witness::Inferred }
@@ -381,12 +278,6 @@ impl Minisock {
         self.cancelled = Some(cancelled);
     }
 
-    /// Whether a segment it deals with now may be one it absorbs. One that comes when its timer was cancelled, and
-    /// nothing shows what for, is what ended it.
-    pub(super) fn may_absorb(&self) -> bool {
-        self.cancelled.is_none_or(|cancelled| cancelled.site != CancelSite::Unknown)
-    }
-
     /// When and how its timer was cancelled, if what for is still open.
     pub(super) const fn cancelled(&self) -> Option<Cancelled> {
         self.cancelled
@@ -447,125 +338,10 @@ impl Minisock {
         let slack = self.wait.unwrap_or(usual).slack;
         self.nominal_end.is_some_and(|end| end + slack + LONG_AFTER < now)
     }
-
-    /// What there is to say at its end. `usual` is the TIME-WAIT this kernel gives, for one whose own start left
-    /// no trace.
-    pub(super) fn ended(
-        mut self,
-        at: Monotonic,
-        timer: &MinisockTimer,
-        cause: EndCause,
-        by: Option<Process>,
-        usual: Wait,
-    ) -> MinisockEnded {
-        self.look(at, timer, usual);
-        self.enter_by_stamp(at, timer);
-        let time_wait = (timer.substate == TcpState::TimeWait).then(|| self.time_wait(at, timer, usual));
-        // FIN-WAIT-2 ends where TIME-WAIT begins, or with the minisock.
-        let fin_wait2_over = time_wait.map_or(at, |time_wait| at - time_wait.dwell);
-        let fin_wait2 = self.fin_wait2_since.map(|since| fin_wait2_over.since(since));
-        let mut story = self.story;
-        if let Some(story) = &mut story {
-            if self.began.is_some_and(|(_, substate)| substate == TcpState::FinWait2) {
-                story.states.set_last_of(TcpState::FinWait2, fin_wait2);
-            }
-            // Without the peer's FIN, the close took neither three segments nor four.
-            story.segments = story.segments.filter(|_| time_wait.is_some());
-        }
-        let fin_wait2 = fin_wait2.or_else(|| story.and_then(|story| story.states.dwell(TcpState::FinWait2)));
-        // In substate TIME-WAIT the peer's FIN is the last thing that was taken.
-        let peer_fin = time_wait.map(|_| timer.rcv_nxt.wrapping_sub(1));
-        MinisockEnded {
-            at,
-            id: self.id,
-            pair: timer.pair,
-            story,
-            began_in: self.began.map(|(_, substate)| substate),
-            minisock: self.began.map(|(began, _)| at.since(began)),
-            fin_wait2,
-            cause,
-            by,
-            time_wait,
-            peer_fin,
-            flip_is_told: self.flip_is_told,
-            gap: self.gap || story.is_some_and(|story| story.gap),
-        }
-    }
-
-    /// A flip that nobody saw, dated by the kernel's own stamp, if the peer's FIN refreshed it: to the millisecond,
-    /// where the timer tells it to the tick, and whatever restarted the wait since.
-    fn enter_by_stamp(&mut self, at: Monotonic, timer: &MinisockTimer) {
-        let may_have_flipped_unseen = self.began.is_some_and(|(_, substate)| substate == TcpState::FinWait2)
-            && timer.substate == TcpState::TimeWait
-            && self.witness() == Witness::Inferred;
-        let (true, Some(since), Some((began, _))) = (may_have_flipped_unseen, timer.since_stamp, self.began)
-        else {
-            return;
-        };
-        let stamped = at - since;
-        let is_of = |event: Monotonic| stamped.since(event).max(event.since(stamped)) <= MILLISECOND;
-        // Else it is the stamp of the beginning, or of a flip that an event showed.
-        if stamped.since(began) <= MILLISECOND || self.entered.is_some_and(is_of) {
-            return;
-        }
-        self.entered = Some(stamped);
-        if self.last_start.is_some_and(|last| last.since(stamped) > TWO_TICKS) {
-            // What was taken for the flip was a restart.
-            self.restarts = self.restarts.max(1);
-        } else {
-            self.last_start = Some(stamped);
-        }
-    }
-
-    /// Measures the TIME-WAIT. A flip that neither a start nor a moved end showed is as old as the last start.
-    fn time_wait(&self, at: Monotonic, timer: &MinisockTimer, usual: Wait) -> TimeWait {
-        let wait = self.wait.unwrap_or(usual);
-        let entered = self.entered.unwrap_or_else(|| self.last_start_by_timer(at, timer, usual));
-        let last_start = self.last_start.map_or(entered, |last| last.max(entered));
-        let end = nominal_end(at, timer);
-        // A bucket that ends before the timer may fire is not the one it is in: the start that moved it was lost.
-        let slack = match self.fires_at.filter(|&fires_at| end.since(fires_at) <= TWO_TICKS) {
-            Some(fires_at) => fires_at.since(end) + TWO_TICKS,
-            None => wait.slack,
-        };
-        let witness = self.witness();
-        let absorbed = self.absorbed.filter(|_| witness == Witness::Exact);
-        TimeWait {
-            dwell: at.since(entered),
-            since_last_restart: at.since(last_start),
-            nominal: wait.nominal,
-            slack,
-            restarts: self.restarts,
-            final_acks_lost: absorbed.map(|seen| seen.fins_again),
-            strays: absorbed.map(|seen| seen.strays),
-            needed: absorbed
-                .map(|seen| seen.last_fin.map_or(Duration::ZERO, |last| last.since(entered)) + LINUX_MSL),
-            witness,
-            verdict: Verdict::judge(at.since(last_start), wait.nominal, slack),
-        }
-    }
 }
 
 /// When the wait is up by what its timer says, to the tick.
 fn nominal_end(at: Monotonic, timer: &MinisockTimer) -> Monotonic {
     let remaining = Duration::from_nanos(timer.remaining.unsigned_abs());
     if timer.remaining < 0 { at - remaining } else { at + remaining }
-}
-
-/// Why a minisock ended that was cancelled from this place in the kernel, in this substate.
-///
-/// Only the timer's expiry proves that the time was up, and only the start of a timer that it was restarted:
-/// a cancellation on the way to either, with nothing after it, has no known cause.
-pub(super) const fn cause_of(site: CancelSite, substate: TcpState) -> EndCause {
-    let flipped = matches!(substate, TcpState::TimeWait);
-    match site {
-        CancelSite::Connect => EndCause::Reused,
-        CancelSite::Receive if flipped => EndCause::Recycled,
-        CancelSite::Receive => EndCause::ResetByUs,
-        CancelSite::Reset if flipped => EndCause::Assassinated,
-        CancelSite::Reset => EndCause::ResetInFinWait2,
-        CancelSite::Purge => EndCause::Purged,
-        CancelSite::Abort => EndCause::Killed,
-        CancelSite::Expiry | CancelSite::Restart | CancelSite::Unknown => EndCause::Unknown,
-    }
 }
