@@ -89,7 +89,7 @@ impl Step {
             Self::Prometheus => prometheus::check(sh)?,
             Self::Units => units::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
-            Self::Live => test::live(sh, None)?,
+            Self::Live => test::live_with_second_chance(sh)?,
             Self::Vm => vm::run_all()?,
         }
         Ok(())
