@@ -8,6 +8,7 @@ mod bytecode;
 mod cache;
 mod ci;
 mod debian;
+mod dist;
 mod fuzz;
 mod prometheus;
 mod setup;
@@ -40,6 +41,10 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Run the live tests on real kernels, old and new, in emulated machines.
     Vm(vm::Options),
+    /// Make everything that a release consists of: packages, archives, the image.
+    Dist(dist::Options),
+    /// Install the package on a Debian with systemd, in an emulated machine, and see what becomes of it.
+    System(vm::system::Options),
     /// Run what CI runs, all of it or the named steps.
     Ci(ci::Options),
 }
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Vm(options) => vm::run(&options),
+        Command::Dist(options) => dist::run(&options),
+        Command::System(options) => vm::system::run(&options),
         Command::Ci(options) => ci::run(&options),
     };
     match result {

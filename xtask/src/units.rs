@@ -1,8 +1,14 @@
-//! `cargo xtask ci units`: systemd's own word on how much of the host the units lay open.
+//! `cargo xtask ci units`: systemd's own word on how much of the host the units lay open, and containers held to the same.
 
-use std::{env, fs, path::PathBuf};
+mod system_calls;
 
-use xshell::{Shell, cmd};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::ensure;
+use xshell::{Cmd, Shell, cmd};
 
 use crate::{
     cache,
@@ -12,6 +18,9 @@ use crate::{
 
 const UNIT: &str = "packaging/systemd/tcp-close.service";
 const DROP_IN: &str = "packaging/systemd/least-privilege.conf";
+
+/// What the unit allows, for containers.
+const PROFILE: &str = "packaging/oci/seccomp.json";
 
 /// The most that `systemd-analyze security` may count, in tenths: for the unit as it is, and with the drop-in.
 const MOST: [u32; 2] = [21, 15];
@@ -26,18 +35,34 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     };
     let [plain, least] = [unit_in("plain")?, unit_in("least")?];
     sh.copy_file(DROP_IN, sh.create_dir(least.with_extension("service.d"))?)?;
-    let path = env::var("PATH").unwrap_or_default();
-    let libraries = unpacked.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
     for (unit, most) in [plain, least].iter().zip(MOST) {
         let most = most.to_string();
-        let verdict = cmd!(sh, "systemd-analyze security --offline=true --threshold={most} {unit}")
-            .env("PATH", format!("{}/usr/bin:{path}", unpacked.display()))
-            .env("LD_LIBRARY_PATH", format!("{0}:{0}/systemd", libraries.display()))
-            .quiet()
-            .read()?;
+        let security = cmd!(sh, "systemd-analyze security --offline=true --threshold={most} {unit}");
+        let verdict = unpacked_in(&unpacked, security).read()?;
         println!("{}", verdict.lines().last().unwrap_or_default());
     }
+    let groups = unpacked_in(&unpacked, cmd!(sh, "systemd-analyze syscall-filter --no-pager"))
+        .ignore_stderr()
+        .read()?;
+    let profile = system_calls::profile(&sh.read_file(UNIT)?, &groups)?;
+    if env::var_os("UPDATE_EXPECT").is_some() {
+        sh.write_file(PROFILE, &profile)?;
+    }
+    ensure!(
+        sh.read_file(PROFILE)? == profile,
+        "{PROFILE} allows something else than {UNIT}: UPDATE_EXPECT=1 cargo xtask ci units"
+    );
     Ok(())
+}
+
+/// A command that finds what was unpacked.
+fn unpacked_in<'a>(unpacked: &Path, command: Cmd<'a>) -> Cmd<'a> {
+    let path = env::var("PATH").unwrap_or_default();
+    let libraries = unpacked.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH));
+    command
+        .env("PATH", format!("{}/usr/bin:{path}", unpacked.display()))
+        .env("LD_LIBRARY_PATH", format!("{0}:{0}/systemd", libraries.display()))
+        .quiet()
 }
 
 /// Debian's, unpacked beside what is installed, unless it is installed itself.

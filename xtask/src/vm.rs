@@ -16,7 +16,9 @@ mod programs;
 mod recordings;
 mod report;
 mod scenarios;
+pub(crate) mod static_build;
 mod support;
+pub(crate) mod system;
 mod tools;
 mod variant;
 
@@ -32,17 +34,16 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use xshell::Shell;
 
-pub(crate) use self::{arch::Arch, variant::Family};
+pub(crate) use self::{arch::Arch, tools::Tools, variant::Family};
 use self::{
     conditions::Conditions,
     degraded::Degraded,
     expected::Offer,
     initramfs::Initramfs,
     kernel::Kernel,
-    machine::Machine,
+    machine::{Machine, Processors},
     programs::Programs,
     report::{Console, Report},
-    tools::Tools,
     variant::{Tests, Variant},
 };
 use crate::{
@@ -352,7 +353,9 @@ impl Lab {
             image: &kernel.image,
             initramfs: &initramfs,
             cmdline: &variant.conditions.cmdline,
-            two_cpus: variant.conditions.two_cpus,
+            processors: if variant.conditions.two_cpus { Processors::Two } else { Processors::One },
+            disk: None,
+            ports: &[],
             log: &log,
         };
         let mut console = Console::default();

@@ -33,7 +33,10 @@ const TWO_CPUS: &[&str] = &["-smp", "2"];
 /// Enough for the tests that run at a time, each with tables and a kernel's BTF of its own.
 const MEMORY: &[&str] = &["-m", "1024"];
 
-const DEVICES: &[&str] = &["-nographic", "-no-reboot", "-nic", "none", "-vga", "none"];
+const DEVICES: &[&str] = &["-nographic", "-no-reboot", "-vga", "none"];
+
+/// One processor, whose minutes are minutes.
+const ONE_CPU_OF_OUR_TIME: &[&str] = &["-smp", "1"];
 
 /// A crash ends the machine at once; what the kernel says while it starts is of no interest.
 const CMDLINE: &str = "quiet panic=-1 oops=panic";
@@ -60,9 +63,24 @@ pub(super) struct Machine<'m> {
     pub(super) initramfs: &'m Path,
     /// What is added to the kernel's command line.
     pub(super) cmdline: &'m str,
-    pub(super) two_cpus: bool,
+    pub(super) processors: Processors,
+    /// Without one, all there is comes from the initramfs.
+    pub(super) disk: Option<&'m Path>,
+    /// Ports of this machine's loopback address, and the ports inside that they lead to. Nothing leads out.
+    pub(super) ports: &'m [(u16, u16)],
     /// Where all of the console is kept.
     pub(super) log: &'m Path,
+}
+
+/// The processors of a machine, and whose time they keep.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Processors {
+    /// [`ONE_CPU`].
+    One,
+    /// [`ONE_CPU_OF_OUR_TIME`]: for what is talked to from outside.
+    OneOfOurTime,
+    /// [`TWO_CPUS`].
+    Two,
 }
 
 /// How a machine ended.
@@ -120,14 +138,34 @@ impl Machine<'_> {
         Ok((end, now().saturating_sub(start)))
     }
 
+    fn network(&self) -> Vec<String> {
+        if self.ports.is_empty() {
+            return ["-nic", "none"].map(str::to_owned).into();
+        }
+        let forwarded = |(here, inside): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{here}-:{inside}");
+        let forwarded: Vec<String> = self.ports.iter().map(forwarded).collect();
+        let network = format!("user,id=network,restrict=on{}", forwarded.concat());
+        ["-netdev", &network, "-device", "virtio-net-pci,netdev=network,romfile="].map(str::to_owned).into()
+    }
+
     fn start(&self) -> anyhow::Result<(Running, PipeReader)> {
         let (program, arguments) = self.arch.emulator();
         let mut command = self.tools.command(program)?;
-        let processors = if self.two_cpus { TWO_CPUS } else { ONE_CPU };
+        let processors = match self.processors {
+            Processors::One => ONE_CPU,
+            Processors::OneOfOurTime => ONE_CPU_OF_OUR_TIME,
+            Processors::Two => TWO_CPUS,
+        };
         command.args(arguments).args(PROCESSOR).args(processors).args(MEMORY).args(DEVICES);
         for folder in self.tools.firmware() {
             command.arg("-L").arg(folder);
         }
+        if let Some(disk) = self.disk {
+            // What is written there is forgotten, so that the next machine finds it as this one did.
+            let disk = format!("file={},format=raw,if=virtio,snapshot=on,cache=unsafe", disk.display());
+            command.args(["-drive", &disk]);
+        }
+        command.args(self.network());
         command.arg("-kernel").arg(self.image).arg("-initrd").arg(self.initramfs);
         command.args(["-append", &format!("console={} {CMDLINE} {}", self.arch.console(), self.cmdline)]);
         // The emulator's own complaints belong to what the console shows.

@@ -1,16 +1,11 @@
 //! What runs inside: the live tests and tcp-close itself, each as one file that needs no other.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fs,
-    path::PathBuf,
-};
+use std::fs;
 
 use anyhow::Context as _;
-use serde::Deserialize;
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
-use super::{Arch, tools::Tools};
+use super::{Arch, static_build, tools::Tools};
 
 /// How the release profile is changed for what runs inside.
 const PROFILE: [(&str, &str); 3] = [
@@ -35,9 +30,9 @@ impl Programs {
         println!("building the live tests for {}", arch.name());
         let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
         // cargo builds the programs of a package with its tests.
-        let test = for_machine(live, arch, tools)?.read()?;
+        let test = static_build::command(live.envs(PROFILE), arch, tools, Vec::new())?.read()?;
         let tcp_close = cmd!(sh, "cargo build --package tcp-close-daemon --bin tcp-close");
-        let tcp_close = for_machine(tcp_close, arch, tools)?.read()?;
+        let tcp_close = static_build::command(tcp_close.envs(PROFILE), arch, tools, Vec::new())?.read()?;
         Ok(Self {
             live: built(&test, "live")?,
             tcp_close: built(&tcp_close, "tcp-close")?,
@@ -46,71 +41,9 @@ impl Programs {
     }
 }
 
-fn for_machine<'a>(command: Cmd<'a>, arch: Arch, tools: &Tools) -> anyhow::Result<Cmd<'a>> {
-    let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
-    let mut command = command
-        .args(["--release", "--locked", "--quiet", "--message-format", "json-render-diagnostics"])
-        // With a target named, the flags are for it alone: what runs on this machine while building stays dynamic.
-        .args(["--target", arch.target()])
-        .envs(PROFILE)
-        .quiet();
-    if let Some(linker) = tools.cross_linker(arch)? {
-        flags.extend(linker.arguments.into_iter().map(|argument| prefixed("-Clink-arg=", &argument)));
-        command = command
-            .env(linker.variable, linker.program)
-            .env("LD_LIBRARY_PATH", linker.libraries)
-            // The compiler comes with the standard library of this machine's target only; setup provided its source.
-            .arg("-Zbuild-std")
-            .env("RUSTC_BOOTSTRAP", "1");
-    }
-    // It goes before RUSTFLAGS and every configuration file, and knows no spaces.
-    Ok(command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f"))))
-}
-
-fn prefixed(prefix: &str, word: &OsStr) -> OsString {
-    let mut prefixed = OsString::from(prefix);
-    prefixed.push(word);
-    prefixed
-}
-
 /// A program that cargo says it built.
 fn built(messages: &str, name: &str) -> anyhow::Result<Vec<u8>> {
-    let path =
-        executable(messages, name).with_context(|| format!("cargo names no program {name} that it built"))?;
+    let path = static_build::executable(messages, name)
+        .with_context(|| format!("cargo names no program {name} that it built"))?;
     fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// The program of this name among cargo's messages.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        target: Target,
-        executable: Option<PathBuf>,
-    }
-
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-    }
-
-    let of = |line: &str| {
-        let message: Message = serde_json::from_str(line).ok()?;
-        message.executable.filter(|_| message.target.name == name)
-    };
-    messages.lines().find_map(of)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_is_found_by_its_name() {
-        let messages = r#"{"reason":"compiler-artifact","target":{"name":"live"},"executable":null}
-{"reason":"compiler-artifact","target":{"name":"live"},"executable":"/target/release/deps/live-1"}
-{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/target/release/other"}
-{"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages, "live"), Some("/target/release/deps/live-1".into()));
-        assert_eq!(executable(messages, "tcp-close"), None);
-    }
 }

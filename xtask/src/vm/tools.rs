@@ -20,13 +20,13 @@ use crate::{
     debian::{self, Mirrors, PrivateApt},
 };
 
-pub(super) struct Tools {
+pub(crate) struct Tools {
     folder: PathBuf,
 }
 
 impl Tools {
     /// What it takes to run machines of `arch`.
-    pub(super) fn provide(sh: &Shell, mirrors: &Mirrors, vm: &Path, arch: Arch) -> anyhow::Result<Self> {
+    pub(crate) fn provide(sh: &Shell, mirrors: &Mirrors, vm: &Path, arch: Arch) -> anyhow::Result<Self> {
         let folder = cache::folder(&vm.join(format!("tools-{}", arch.name())), |folder| {
             println!("tools for {}: downloading", arch.name());
             let codename = debian::codename()?;
