@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    fuzz, prometheus, test, units, vm, workspace,
+    container, dist, fuzz, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -37,6 +37,12 @@ enum Step {
     Prometheus,
     /// How much of the host the systemd units lay open.
     Units,
+    /// Packages, archives and the image are made.
+    Dist,
+    /// The image runs with the capabilities that are documented.
+    Container,
+    /// The package on a Debian with systemd, from its installation to its end.
+    System,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -88,6 +94,9 @@ impl Step {
             Self::Unit => test::unit(sh, None)?,
             Self::Prometheus => prometheus::check(sh)?,
             Self::Units => units::check(sh)?,
+            Self::Dist => dist::run(&dist::Options::default())?,
+            Self::Container => container::check(sh)?,
+            Self::System => vm::system::run(&vm::system::Options::default())?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live_with_second_chance(sh)?,
             Self::Vm => vm::run_all()?,

@@ -91,6 +91,13 @@ pub(crate) fn package(sh: &Shell, folder: &Path) -> anyhow::Result<PathBuf> {
     deb::write(sh, &release, Arch::X86_64, &contents, folder)
 }
 
+/// Makes nothing but the image, with the variant for this architecture, in `folder`.
+pub(crate) fn image(sh: &Shell, folder: &Path) -> anyhow::Result<PathBuf> {
+    let release = Release::of_this_checkout(sh)?;
+    let program = fs::read(program::build(sh, Arch::X86_64)?)?;
+    image::write(&release, &[(Arch::X86_64, program)], folder)
+}
+
 impl Release {
     fn of_this_checkout(sh: &Shell) -> anyhow::Result<Self> {
         let metadata =

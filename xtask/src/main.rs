@@ -7,6 +7,7 @@
 mod bytecode;
 mod cache;
 mod ci;
+mod container;
 mod debian;
 mod dist;
 mod fuzz;

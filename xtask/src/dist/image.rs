@@ -2,7 +2,11 @@
 //!
 //! Nothing is in it but the program, and the user that it runs as.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use caps::Capability;
 use jiff::Timestamp;
@@ -16,15 +20,17 @@ use crate::vm::Arch;
 /// As distroless images have it; nobody else's on most hosts.
 const USER: u32 = 65532;
 
-/// The capabilities that the program may have of those that it is run with: what the unit for systemd grants.
+/// The capabilities that the program may have of those that it is run with: all that are of any use to it.
 ///
 /// Without these on the file, another user than root would have none under Kubernetes.
-const CAPABILITIES: [Capability; 5] = [
+const CAPABILITIES: [Capability; 7] = [
     Capability::CAP_BPF,
     Capability::CAP_PERFMON,
+    Capability::CAP_SYSLOG,
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_SYS_RESOURCE,
 ];
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -33,7 +39,13 @@ const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// One image with a variant for each architecture, of these programs.
-pub(super) fn write(release: &Release, programs: &[(Arch, Vec<u8>)], folder: &Path) -> anyhow::Result<()> {
+///
+/// Gives back where it is.
+pub(super) fn write(
+    release: &Release,
+    programs: &[(Arch, Vec<u8>)],
+    folder: &Path,
+) -> anyhow::Result<PathBuf> {
     let mut layout = Layout::default();
     let mut variants = Vec::new();
     for (arch, program) in programs {
@@ -53,8 +65,9 @@ pub(super) fn write(release: &Release, programs: &[(Arch, Vec<u8>)], folder: &Pa
     for (path, bytes) in &layout.files {
         tarball::append(&mut archive, release, path, 0o644, bytes)?;
     }
-    fs::write(folder.join(format!("tcp-close-{}.oci.tar", release.version)), archive.into_inner()?)?;
-    Ok(())
+    let image = folder.join(format!("tcp-close-{}.oci.tar", release.version));
+    fs::write(&image, archive.into_inner()?)?;
+    Ok(image)
 }
 
 /// What an image is, in the words that registries show.

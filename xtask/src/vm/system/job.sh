@@ -52,28 +52,30 @@ full="CapInh=0000000000000000 CapPrm=0000008000280004 CapEff=0000008000280004 $b
 least="CapInh=0000000000000000 CapPrm=0000008000000000 CapEff=0000008000000000 ${bounds/280004/000000}"
 
 chapter 'The package is installed'
-dpkg --install /job/tcp-close.deb
+dpkg --install /job/tcp-close.deb | grep -v Reading
 must 'the service runs' systemctl is-active tcp-close.service
 must 'its sockets listen' systemctl is-active tcp-close.socket
 must 'both begin with the system' systemctl is-enabled tcp-close.service tcp-close.socket
 must 'it has a user of its own' same "$(ps -o user:20= -p "$(pid)")" tcp-close
 must 'each thread holds what is documented' privileges_are "$full"
 must 'it is ready' same "$(curl -sS -o /dev/null -w '%{http_code}' http://127.0.0.1:10060/readyz)" 200
-must 'nothing is wrong' same "$(journalctl -u tcp-close -p warning -q --no-pager -o cat)" ''
+# Of what this kernel does not have, it complains once.
+must 'nothing else is wrong' same "$(journalctl -u tcp-close -p warning -q --no-pager -o cat | cut -d ';' -f 1)" \
+    'hook reset_sent is degraded'
 must 'its units make sense' systemd-analyze verify --man=no tcp-close.service tcp-close.socket
-systemctl status --no-pager tcp-close.service
-systemctl status --no-pager tcp-close.socket
+systemctl status --no-pager --full tcp-close.service
+systemctl status --no-pager --full tcp-close.socket
 journalctl -u tcp-close --no-pager
-must 'what it tells the journal has fields' holds "$(journalctl -u tcp-close -o export --no-pager)" TCP_CLOSE_
+must 'what it tells the journal has fields' holds "$(journalctl -u tcp-close -o export --no-pager | tr -d '\0')" TCP_CLOSE_
 systemd-analyze security tcp-close.service --no-pager | tail -n 1
 must 'it lays open no more than is documented' systemd-analyze security --threshold=21 tcp-close.service
 
 chapter 'Connections close'
 before=$(metric 'tcp_close_closes_total{manner="graceful",role="active"}')
-nc -lk 127.0.0.1 8080 >/dev/null &
+nc -dlk 127.0.0.1 8080 >/dev/null &
 server=$!
 soon 'a server listens' nc -z 127.0.0.1 8080
-for _ in $(seq 20); do echo hello | nc -N 127.0.0.1 8080; done
+for _ in $(seq 20); do echo hello | timeout 10 nc -N 127.0.0.1 8080; done
 closed() { (($(metric 'tcp_close_closes_total{manner="graceful",role="active"}') >= ${before:-0} + 20)); }
 soon 'each close is counted' closed
 kill "$server"
@@ -135,7 +137,7 @@ was=$(pid)
 dpkg-deb --raw-extract /job/tcp-close.deb /job/next
 sed -i 's/^Version: .*/&.1/' /job/next/DEBIAN/control
 dpkg-deb --build /job/next /job/next.deb >/dev/null
-dpkg --install /job/next.deb
+dpkg --install /job/next.deb | grep -v Reading
 must 'the new one runs' is_another "$was"
 must 'each thread holds what is documented' privileges_are "$full"
 must 'settings are as they were changed' grep -qx TCP_CLOSE_TOP=7 /etc/default/tcp-close
@@ -152,11 +154,11 @@ must 'a question starts it' holds "$(curl -sS --retry 20 --retry-delay 1 --retry
 chapter 'It is removed'
 systemctl start tcp-close.service
 rm -r /etc/systemd/system/tcp-close.socket.d
-dpkg --remove tcp-close
+dpkg --remove tcp-close | grep -v Reading
 must 'it is gone' not pgrep -x tcp-close
 must 'nobody listens' not curl -sS http://127.0.0.1:10060/metrics
 must 'settings are kept' test -e /etc/default/tcp-close
-dpkg --purge tcp-close
+dpkg --purge tcp-close | grep -v Reading
 must 'nothing is left' same "$(find / -xdev \( -path /job -o -path /proc -o -path /sys \) -prune -o \
     -name '*tcp-close*' -print)" ''
 must 'nor in /run' same "$(find /run -name '*tcp-close*' -not -path '/run/log/*')" ''

@@ -1,0 +1,286 @@
+//! `cargo xtask ci container`: the image, run by an OCI runtime with the capabilities that are documented and no more.
+
+use std::{
+    env, fs,
+    os::unix::fs::chown,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use flate2::read::GzDecoder;
+use serde_json::{Value, json};
+use xshell::{Cmd, Shell, cmd};
+
+use crate::{
+    cache,
+    debian::{self, Mirrors, PrivateApt},
+    dist, workspace,
+};
+
+const PROFILE: &str = "packaging/oci/seccomp.json";
+
+/// What the unit for systemd grants, and what is left of it once the daemon is attached.
+const FULL: (&[&str], &str) = (
+    &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH"],
+    "0000008000280004",
+);
+
+/// The least that it takes to attach.
+const LEAST: (&[&str], &str) = (&["CAP_BPF", "CAP_PERFMON"], "0000008000000000");
+
+/// As the image has it.
+const SOMEBODY: u32 = 65532;
+
+/// How often a container is asked for what it will soon have, and how long it is left alone between.
+const TRIES: u32 = 600;
+const PAUSE: Duration = Duration::from_millis(50);
+
+pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "containers are started by root: run this as root");
+    let folder = workspace::target_dir(sh)?.join("container");
+    fs::create_dir_all(&folder)?;
+    let tools = Tools::provide(sh, &folder)?;
+    let image = dist::image(sh, &folder)?;
+    // Whoever pulls it chooses a variant by what the index says.
+    tools.find(cmd!(sh, "skopeo inspect --raw oci-archive:{image}")).ignore_stdout().run()?;
+    let inspected = tools.find(cmd!(sh, "skopeo inspect --config oci-archive:{image}")).read()?;
+    let config: Value = serde_json::from_str(&inspected)?;
+    let root = unpack(sh, &image, &folder)?;
+    for (user, (capabilities, kept)) in [(SOMEBODY, FULL), (0, FULL), (SOMEBODY, LEAST), (0, LEAST)] {
+        println!("user {user}, {}", capabilities.join(" "));
+        let container = Container::start(sh, &tools, &folder, &root, &config["config"], user, capabilities)?;
+        container.is_ready(sh)?;
+        container.keeps(kept, user)?;
+        container.counts(sh)?;
+        container.ends_well()?;
+    }
+    println!("user {SOMEBODY}, no capability");
+    let container = Container::start(sh, &tools, &folder, &root, &config["config"], SOMEBODY, &[])?;
+    container.says_what_it_lacks()
+}
+
+/// An OCI runtime, and what reads images.
+struct Tools {
+    folder: PathBuf,
+}
+
+impl Tools {
+    fn provide(sh: &Shell, folder: &Path) -> anyhow::Result<Self> {
+        let folder = cache::folder(&folder.join("tools"), |to| {
+            println!("runc and skopeo: downloading");
+            let suite = debian::codename()?;
+            let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[&suite]);
+            let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?.beside_what_is_installed();
+            apt.update()?;
+            fs::create_dir_all(to)?;
+            apt.unpack_what_is_missing(&["runc", "skopeo"], to)
+        })?;
+        Ok(Self { folder })
+    }
+
+    fn path(&self) -> String {
+        let path = env::var("PATH").unwrap_or_default();
+        format!("{0}/usr/bin:{0}/usr/sbin:{path}:/usr/sbin", self.folder.display())
+    }
+
+    fn libraries(&self) -> String {
+        format!("{0}/usr/lib/{1}-linux-gnu:{0}/lib/{1}-linux-gnu", self.folder.display(), env::consts::ARCH)
+    }
+
+    fn find<'a>(&self, command: Cmd<'a>) -> Cmd<'a> {
+        command.env("PATH", self.path()).env("LD_LIBRARY_PATH", self.libraries()).quiet()
+    }
+}
+
+/// The file system of the image's first variant, as a container gets it.
+fn unpack(sh: &Shell, image: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    let layout = folder.join("layout");
+    let root = folder.join("bundle/rootfs");
+    for emptied in [&layout, &root] {
+        sh.remove_path(emptied)?;
+        fs::create_dir_all(emptied)?;
+    }
+    cmd!(sh, "tar --extract --file {image} --directory {layout}").quiet().run()?;
+    let blob = |reference: &Value| -> anyhow::Result<Vec<u8>> {
+        let digest = reference["digest"].as_str().context("a reference has a digest")?;
+        Ok(fs::read(layout.join("blobs").join(digest.replace(':', "/")))?)
+    };
+    let index: Value = serde_json::from_slice(&fs::read(layout.join("index.json"))?)?;
+    let variants: Value = serde_json::from_slice(&blob(&index["manifests"][0])?)?;
+    let manifest: Value = serde_json::from_slice(&blob(&variants["manifests"][0])?)?;
+    let layer = folder.join("layer.tar");
+    std::io::copy(&mut GzDecoder::new(&*blob(&manifest["layers"][0])?), &mut fs::File::create(&layer)?)?;
+    // What runtimes do: capabilities of files are attributes of theirs.
+    cmd!(sh, "tar --extract --xattrs --xattrs-include=security.capability --file {layer} --directory {root}")
+        .quiet()
+        .run()?;
+    Ok(root)
+}
+
+/// A container that runs.
+struct Container {
+    child: Child,
+    /// Where it is asked.
+    port: u16,
+    /// What it says.
+    log: PathBuf,
+}
+
+impl Container {
+    /// Starts one as Kubernetes would: nothing ambient, no new privileges, nothing to write to but a folder for the socket.
+    fn start(
+        sh: &Shell,
+        tools: &Tools,
+        folder: &Path,
+        root: &Path,
+        config: &Value,
+        user: u32,
+        capabilities: &[&str],
+    ) -> anyhow::Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let bundle = root.parent().context("a bundle is around it")?;
+        let run = folder.join("run");
+        sh.remove_path(&run)?;
+        fs::create_dir_all(&run)?;
+        chown(&run, Some(user), Some(user))?;
+        let profile: Value = serde_json::from_str(&sh.read_file(PROFILE)?)?;
+        let mut words = config["Entrypoint"].as_array().context("the image says what runs")?.clone();
+        words.extend(config["Cmd"].as_array().context("the image says how")?.iter().cloned());
+        words.extend(["--web.listen-address".into(), format!("127.0.0.1:{port}").into()]);
+        let mount = |kind: &str, place: &str, options: &[&str]| json!({ "destination": place, "type": kind, "source": kind, "options": options });
+        let runtime = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": { "uid": user, "gid": user },
+                "args": words,
+                "env": ["PATH=/usr/bin"],
+                "cwd": "/",
+                "capabilities": {
+                    "bounding": capabilities,
+                    "effective": capabilities,
+                    "permitted": capabilities,
+                },
+                "noNewPrivileges": true,
+            },
+            "root": { "path": "rootfs", "readonly": true },
+            "mounts": [
+                mount("proc", "/proc", &[]),
+                mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+                mount("sysfs", "/sys", &["nosuid", "noexec", "nodev", "ro"]),
+                { "destination": "/run/tcp-close", "type": "bind", "source": run, "options": ["bind", "rw"] },
+            ],
+            // The network and the processes are the host's.
+            "linux": { "namespaces": [{ "type": "mount" }, { "type": "ipc" }, { "type": "uts" }], "seccomp": profile },
+        });
+        fs::write(bundle.join("config.json"), serde_json::to_vec(&runtime)?)?;
+        let log = folder.join("log");
+        let said = fs::File::create(&log)?;
+        // It is killed with the thread that started it, and the container with it.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "runc", "--root"])
+            .arg(folder.join("state"))
+            .args(["run", "--bundle"])
+            .arg(bundle)
+            .arg(format!("tcp-close-{port}"))
+            .env("PATH", tools.path())
+            .env("LD_LIBRARY_PATH", tools.libraries())
+            .stdin(Stdio::null())
+            .stdout(said.try_clone()?)
+            .stderr(said)
+            .spawn()
+            .context("cannot start runc")?;
+        Ok(Self { child, port, log })
+    }
+
+    fn is_ready(&self, sh: &Shell) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        let answers = || cmd!(sh, "curl -sSf {url}").quiet().ignore_stdout().ignore_stderr().run().is_ok();
+        self.soon("is ready", answers)
+    }
+
+    /// Its capabilities are these, permitted and effective, and there are no more to be had.
+    fn keeps(&self, expected: &str, user: u32) -> anyhow::Result<()> {
+        let pid = self.pid()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let of = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
+            value.unwrap_or_default().to_owned()
+        };
+        ensure!(of("Uid").split('\t').all(|uid| uid == user.to_string()), "it runs as {}", of("Uid"));
+        for set in ["CapEff", "CapPrm"] {
+            ensure!(of(set) == expected, "{set} is {}, expected {expected}: {}", of(set), self.last_words());
+        }
+        for (name, value) in [("CapAmb", "0000000000000000"), ("NoNewPrivs", "1"), ("Seccomp", "2")] {
+            ensure!(of(name) == value, "{name} is {}, expected {value}", of(name));
+        }
+        Ok(())
+    }
+
+    /// The process of ours that runc started.
+    fn pid(&self) -> anyhow::Result<u32> {
+        let parent = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
+        let all = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        let is_ours = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "tcp-close")
+        };
+        all.into_iter().find(is_ours).context("runc has no child of ours")
+    }
+
+    /// Connections close, and it sees them: those that ask for its metrics.
+    fn counts(&self, sh: &Shell) -> anyhow::Result<()> {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        let counts = || {
+            let metrics = cmd!(sh, "curl -sSf {url}").quiet().ignore_stderr().read().unwrap_or_default();
+            let mut closes = metrics.lines().filter(|line| line.starts_with("tcp_close_closes_total{"));
+            closes.any(|line| !line.ends_with(" 0"))
+        };
+        self.soon("counts closes", counts)
+    }
+
+    fn soon(&self, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
+        for _ in 0..TRIES {
+            if is_so() {
+                return Ok(());
+            }
+            thread::sleep(PAUSE);
+        }
+        bail!("it never {what}: {}", self.last_words())
+    }
+
+    fn ends_well(mut self) -> anyhow::Result<()> {
+        let pid = i32::try_from(self.pid()?)?;
+        let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "it ended with {status}: {}", self.last_words());
+        Ok(())
+    }
+
+    fn says_what_it_lacks(mut self) -> anyhow::Result<()> {
+        let status = self.child.wait()?;
+        let said = self.last_words();
+        ensure!(status.code() == Some(3) && said.contains("CAP_BPF"), "it ended with {status}: {said}");
+        Ok(())
+    }
+
+    fn last_words(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait() {
+            return;
+        }
+        if let Ok(Some(pid)) = self.pid().map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            // It may be gone by now.
+            let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+        let _status = self.child.wait();
+    }
+}
