@@ -87,7 +87,9 @@ fn make(path: &Path) -> io::Result<UnixListener> {
         tracing::debug!(%error, "group {GROUP} cannot be looked up");
         None
     });
+    // A filter of system calls may forbid even what would change nothing.
     if let Some(group) = group
+        && fs::metadata(path)?.gid() != group.gid.as_raw()
         && let Err(error) = chown(path, None, Some(group.gid.as_raw()))
     {
         tracing::warn!(%error, "the socket cannot be given to group {GROUP}: only this user and root may use it");

@@ -71,12 +71,12 @@ systemd-analyze security tcp-close.service --no-pager | tail -n 1
 must 'it lays open no more than is documented' systemd-analyze security --threshold=21 tcp-close.service
 
 chapter 'Connections close'
-before=$(metric 'tcp_close_closes_total{manner="graceful",role="active"}')
-nc -dlk 127.0.0.1 8080 >/dev/null &
+before=$(metric 'tcp_close_endpoints_closed_total{manner="graceful",role="active"}')
+systemd-socket-activate --accept --inetd --listen 127.0.0.1:8080 sh -c 'cat >/dev/null' 2>/dev/null &
 server=$!
-soon 'a server listens' nc -z 127.0.0.1 8080
-for _ in $(seq 20); do echo hello | timeout 10 nc -N 127.0.0.1 8080; done
-closed() { (($(metric 'tcp_close_closes_total{manner="graceful",role="active"}') >= ${before:-0} + 20)); }
+soon 'a server listens' bash -c 'echo >/dev/tcp/127.0.0.1/8080'
+for _ in $(seq 20); do echo hello >/dev/tcp/127.0.0.1/8080; done
+closed() { (($(metric 'tcp_close_endpoints_closed_total{manner="graceful",role="active"}') >= ${before:-0} + 20)); }
 soon 'each close is counted' closed
 kill "$server"
 useradd --groups tcp-close member
