@@ -33,6 +33,10 @@ mod watch;
 
 /// Does what was asked for.
 pub fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    // Before anything is asked, and while there is one thread.
+    if let Err(error) = capabilities::use_what_is_permitted() {
+        tracing::warn!(%error, "capabilities that this process may have cannot be used");
+    }
     match cli.command {
         Command::Watch(args) => watch::run(args.try_into()?),
         Command::List(args) => list::run(&args.try_into()?),

@@ -77,6 +77,37 @@ pub fn needs() -> Vec<Need> {
     ]
 }
 
+/// Everything that a capability is ever needed for: those of [`needs`], and the limit that maps are charged to before
+/// Linux 5.11.
+const OF_USE: [Capability; 7] = [
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_SYSLOG,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_SYS_RESOURCE,
+];
+
+/// Makes effective, for this thread and those that it will start, what is only permitted.
+///
+/// A program's file may permit capabilities without making them effective (`setcap …=p`), and then it starts wherever some
+/// of them are out of reach, as in a container that adds fewer; with the effective bit it would not start there at all
+/// (`bprm_caps_from_vfs_caps`, <https://github.com/torvalds/linux/blob/v6.12/security/commoncap.c#L623>).
+pub fn use_what_is_permitted() -> Result<(), CapsError> {
+    let effective = caps::read(None, CapSet::Effective)?;
+    let permitted = caps::read(None, CapSet::Permitted)?;
+    let unused: CapsHashSet = permitted
+        .into_iter()
+        .filter(|capability| OF_USE.contains(capability) && !effective.contains(capability))
+        .collect();
+    // Nearly always: a filter of system calls may know no capset() then.
+    if unused.is_empty() {
+        return Ok(());
+    }
+    caps::set(None, CapSet::Effective, &(&effective | &unused))
+}
+
 /// What the daemon needs once its hooks are attached and it listens.
 const TO_GO_ON: [Capability; 4] = [
     // Before Linux 5.19, without it bpf() does not even read a map (kernel.unprivileged_bpf_disabled).

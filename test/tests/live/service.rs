@@ -1,16 +1,29 @@
-//! The daemon and whoever manages it: what it is handed over, what it tells, which privileges it keeps.
+//! The daemon and whoever manages it: what it is handed over, what it tells, which privileges it takes and keeps.
 
 use std::{
     fs,
     io::{BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::net::{UnixDatagram, UnixListener},
-    process::{Command, Stdio},
+    os::unix::{
+        net::{UnixDatagram, UnixListener},
+        process::CommandExt as _,
+    },
+    process::{Command, Output, Stdio},
+    thread,
     time::Duration,
 };
 
+use caps::{CapSet, Capability};
 use command_fds::{CommandFdExt as _, FdMapping};
-use rustix::process::{Signal, kill_process};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+use rustix::{
+    fs::{XattrFlags, setxattr},
+    process::{Signal, kill_process},
+};
+use serde_json::Value;
 use tcp_close_test::{
     clock::{Deadline, PATIENCE},
     netns::Netns,
@@ -100,6 +113,69 @@ fn sockets_are_handed_over() {
 fn effective(status: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("it has capabilities");
     u64::from_str_radix(line, 16).expect("a number")
+}
+
+/// Its file may permit more than there is to be had: it starts all the same, and uses what there is.
+#[test]
+fn what_the_file_permits_is_used_as_far_as_it_goes() {
+    // CAP_BPF and CAP_PERFMON; the file permits CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH as well.
+    for (had, expected) in [
+        (&[Capability::CAP_BPF, Capability::CAP_PERFMON][..], ["CAP_BPF", "CAP_PERFMON"].as_slice()),
+        (
+            &[
+                Capability::CAP_BPF,
+                Capability::CAP_PERFMON,
+                Capability::CAP_SYS_PTRACE,
+                Capability::CAP_SYSLOG,
+            ],
+            &["CAP_BPF", "CAP_PERFMON", "CAP_SYS_PTRACE"],
+        ),
+    ] {
+        let check = check_of_nobody(had);
+        let check: Value =
+            serde_json::from_slice(&check.stdout).unwrap_or_else(|error| panic!("{error}: {check:?}"));
+        let facts = check["facts"].as_array().expect("facts");
+        let held: Vec<&str> = facts
+            .iter()
+            .filter(|fact| fact["value"] == "held")
+            .map(|fact| fact["fact"].as_str().expect("a name"))
+            .collect();
+        assert_eq!(held, expected);
+        let hooks = check["hooks"].as_array().expect("hooks");
+        assert!(hooks.iter().all(|hook| !hook["verdict"].is_null()), "they were tried: {hooks:?}");
+    }
+}
+
+/// What `check` says to a user without privileges, whose bounding set is this, where the program's file permits five
+/// capabilities and makes none effective.
+fn check_of_nobody(bounding: &[Capability]) -> Output {
+    // `struct vfs_cap_data`, revision 2 (include/uapi/linux/capability.h): permitted, then inheritable.
+    const PERMITTED: u64 = 1 << 2 | 1 << 19 | 1 << 21 | 1 << 38 | 1 << 39;
+    let mut attribute = 0x0200_0000_u32.to_le_bytes().to_vec();
+    for half in [PERMITTED & 0xffff_ffff, 0, PERMITTED >> 32, 0] {
+        attribute.extend(u32::try_from(half).expect("half").to_le_bytes());
+    }
+    // Mounts and bounding sets are a thread's own.
+    let in_a_thread = move || {
+        let directory = tempdir().expect("a directory");
+        unshare(CloneFlags::CLONE_NEWNS).expect("unshare mounts");
+        let none = None::<&str>;
+        mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).expect("mounts of our own");
+        // Whose files may have such attributes, unlike those of an initramfs.
+        mount(Some("tmpfs"), directory.path(), Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+            .expect("mount");
+        let file = directory.path().join("tcp-close");
+        fs::copy(program().get_program(), &file).expect("copy the program");
+        setxattr(&file, "security.capability", &attribute, XattrFlags::empty())
+            .expect("set its capabilities");
+        for capability in caps::read(None, CapSet::Bounding).expect("read the bounding set") {
+            if !bounding.contains(&capability) {
+                caps::drop(None, CapSet::Bounding, capability).expect("drop a capability");
+            }
+        }
+        Command::new(&file).args(["check", "--output", "json"]).uid(65532).gid(65532).output().expect("start")
+    };
+    thread::scope(|scope| scope.spawn(in_a_thread).join().expect("it did not panic"))
 }
 
 /// Once it is attached, no thread of it has more than it takes to go on.
