@@ -9,6 +9,7 @@ mod cache;
 mod ci;
 mod debian;
 mod fuzz;
+mod kubernetes;
 mod prometheus;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Command {
     Test(test::Options),
     /// Hand in what nobody would type: run fuzzers.
     Fuzz(fuzz::Options),
+    /// Copy rules and dashboards to where the chart and the bases for Kubernetes have them.
+    Kubernetes,
     /// Run the live tests on real kernels, old and new, in emulated machines.
     Vm(vm::Options),
     /// Run what CI runs, all of it or the named steps.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Bytecode(command) => bytecode::run(&command),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Kubernetes => kubernetes::write(),
         Command::Vm(options) => vm::run(&options),
         Command::Ci(options) => ci::run(&options),
     };
