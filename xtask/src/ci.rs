@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    container, dist, fuzz, prometheus, test, units, vm, workspace,
+    container, dist, fuzz, kubernetes, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -43,6 +43,8 @@ enum Step {
     Container,
     /// The package on a Debian with systemd, from its installation to its end.
     System,
+    /// The chart and the bases for Kubernetes, by its schemas and models.
+    Kubernetes,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -97,6 +99,7 @@ impl Step {
             Self::Dist => dist::run(&dist::Options::default())?,
             Self::Container => container::check(sh)?,
             Self::System => vm::system::run(&vm::system::Options::default())?,
+            Self::Kubernetes => kubernetes::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live_with_second_chance(sh)?,
             Self::Vm => vm::run_all()?,

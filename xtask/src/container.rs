@@ -235,7 +235,8 @@ impl Container {
         let url = format!("http://127.0.0.1:{}/metrics", self.port);
         let counts = || {
             let metrics = cmd!(sh, "curl -sSf {url}").quiet().ignore_stderr().read().unwrap_or_default();
-            let mut closed = metrics.lines().filter(|line| line.starts_with("tcp_close_endpoints_closed_total{"));
+            let mut closed =
+                metrics.lines().filter(|line| line.starts_with("tcp_close_endpoints_closed_total{"));
             closed.any(|line| !line.ends_with(" 0"))
         };
         self.soon("counts closes", counts)

@@ -11,6 +11,7 @@ mod container;
 mod debian;
 mod dist;
 mod fuzz;
+mod kubernetes;
 mod prometheus;
 mod setup;
 mod test;
@@ -40,6 +41,8 @@ enum Command {
     Test(test::Options),
     /// Hand in what nobody would type: run fuzzers.
     Fuzz(fuzz::Options),
+    /// Copy rules and dashboards to where the chart and the bases for Kubernetes have them.
+    Kubernetes,
     /// Run the live tests on real kernels, old and new, in emulated machines.
     Vm(vm::Options),
     /// Make everything that a release consists of: packages, archives, the image.
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Bytecode(command) => bytecode::run(&command),
         Command::Test(options) => test::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Kubernetes => kubernetes::write(),
         Command::Vm(options) => vm::run(&options),
         Command::Dist(options) => dist::run(&options),
         Command::System(options) => vm::system::run(&options),
