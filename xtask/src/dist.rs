@@ -78,6 +78,7 @@ pub(crate) fn make(options: &Options) -> anyhow::Result<PathBuf> {
         images.push((arch, program));
     }
     image::write(&release, &images, &folder)?;
+    tarball::chart(&release, &folder)?;
     sbom::write(&release, &folder)?;
     write_checksums(&folder)?;
     Ok(folder)
