@@ -13,6 +13,7 @@ mod dist;
 mod fuzz;
 mod kubernetes;
 mod prometheus;
+mod running;
 mod setup;
 mod test;
 mod units;

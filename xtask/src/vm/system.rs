@@ -4,6 +4,7 @@
 //! it; a Prometheus of this machine scrapes it meanwhile.
 
 mod root;
+mod scrape;
 
 use std::{
     fs,
@@ -24,7 +25,9 @@ use super::{
 use crate::{
     cache,
     debian::{Mirrors, PrivateApt},
-    dist, workspace,
+    dist,
+    running::free_port,
+    workspace,
 };
 
 /// Debian 12's own.
@@ -43,6 +46,9 @@ const JOB: &str = include_str!("system/job.sh");
 
 /// Where the daemon is scraped, as the job has its socket listen.
 const METRICS: u16 = 10060;
+
+/// Where the job waits for the word that it was scraped.
+const WORD: u16 = 9999;
 
 #[derive(Args, Default)]
 pub(crate) struct Options {
@@ -92,13 +98,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         cmdline: CMDLINE,
         processors: Processors::OneOfOurTime,
         disk: Some(&disk),
-        ports: &[(metrics, METRICS), (word, 9999)],
+        ports: &[(metrics, METRICS), (word, WORD)],
         log: &folder.join("console.log"),
     };
-    follow(&machine, || {
-        std::net::TcpStream::connect(("127.0.0.1", word))?;
-        Ok(())
-    })
+    follow(&machine, || scrape::run(&sh, &folder, metrics, word))
 }
 
 /// What the machine starts from: its modules, and what it is to do.
@@ -121,10 +124,6 @@ fn initramfs(busybox: &Path, kernel: &Kernel, package: &Path) -> anyhow::Result<
     Ok(files.finish()?)
 }
 
-fn free_port() -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 /// Shows what the system says, and judges it.
 fn follow(machine: &Machine<'_>, scrape: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (mut status, mut scraped) = (None, None);
@@ -142,6 +141,7 @@ fn follow(machine: &Machine<'_>, scrape: impl Fn() -> anyhow::Result<()>) -> any
     println!("kernel {KERNEL}, {} s", wall.as_secs());
     ensure!(end == End::Off, "the system hung: see {}", machine.log.display());
     let status = status.with_context(|| format!("the system died: see {}", machine.log.display()))?;
+    scraped.context("the job never asked to be scraped")??;
     ensure!(status == "0", "{status} assertions failed: see {}", machine.log.display());
     Ok(())
 }
