@@ -221,13 +221,18 @@ impl Container {
 
     /// The process of ours that runc started.
     fn pid(&self) -> anyhow::Result<u32> {
-        let parent = self.child.id();
-        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"))?;
-        let all = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         let is_ours = |pid: &u32| {
             fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "tcp-close")
         };
-        all.into_iter().find(is_ours).context("runc has no child of ours")
+        // Any thread of it may have.
+        for thread in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let children = fs::read_to_string(thread?.path().join("children"))?;
+            let ours = children.split_whitespace().filter_map(|pid| pid.parse().ok()).find(is_ours);
+            if let Some(ours) = ours {
+                return Ok(ours);
+            }
+        }
+        bail!("runc has no child of ours: {}", self.last_words())
     }
 
     /// Connections close, and it sees them: those that ask for its metrics.
@@ -282,6 +287,7 @@ impl Drop for Container {
             // It may be gone by now.
             let _gone = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
+        let _ended = self.child.kill();
         let _status = self.child.wait();
     }
 }
