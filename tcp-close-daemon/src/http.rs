@@ -124,7 +124,7 @@ async fn place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePer
     }
 }
 
-/// Answers one request, if it is let in. Only whoever is let in is no longer idle.
+/// Answers one request, if it is let in.
 async fn answer(
     request: &Request<Incoming>,
     served: &Served,
@@ -133,12 +133,8 @@ async fn answer(
 ) -> Response<Full<Bytes>> {
     let rules = served.access.rules().await;
     let refusal = refusal(request, served, &rules, seat.network()).await;
-    let mut response = if let Some(refusal) = refusal {
-        refusal
-    } else {
-        let _standing = seat.stand();
-        content(request, served, patience).await
-    };
+    let mut response =
+        if let Some(refusal) = refusal { refusal } else { content(request, served, seat, patience).await };
     for (name, value) in &rules.headers {
         response.headers_mut().insert(name, value.clone());
     }
@@ -178,14 +174,19 @@ async fn refusal(
     None
 }
 
-async fn content(request: &Request<Incoming>, served: &Served, patience: Duration) -> Response<Full<Bytes>> {
+async fn content(
+    request: &Request<Incoming>,
+    served: &Served,
+    seat: &Arc<Seat>,
+    patience: Duration,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
-        path if path == served.telemetry_path => metrics(served, patience).await,
+        path if path == served.telemetry_path => metrics(served, seat, patience).await,
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" if is_ready(served) => plain(StatusCode::OK, "ready\n"),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
@@ -199,12 +200,19 @@ fn is_ready(served: &Served) -> bool {
     served.ready.is_cancelled() && !served.stopping.is_cancelled() && !served.scrape.is_closed()
 }
 
-async fn metrics(served: &Served, patience: Duration) -> Response<Full<Bytes>> {
-    let (done, fresh) = oneshot::channel();
-    let asked = served.scrape.try_send(done).is_ok();
-    if !asked || !matches!(timeout(patience, fresh).await, Ok(Ok(()))) {
+async fn metrics(served: &Served, seat: &Arc<Seat>, patience: Duration) -> Response<Full<Bytes>> {
+    let fresh = async {
+        let turn = served.access.turns.take(seat.network()).await.ok()?;
+        // Only now is it more than idle: a crowd that waits for its turn makes room for others.
+        let standing = seat.stand();
+        let (done, fresh) = oneshot::channel();
+        served.scrape.send(done).await.ok()?;
+        fresh.await.ok()?;
+        Some((turn, standing))
+    };
+    let Ok(Some(_until_it_is_rendered)) = timeout(patience, fresh).await else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is busy or stopping\n");
-    }
+    };
     let exposition = served.metrics.lock().unwrap_or_else(PoisonError::into_inner).exposition();
     match exposition {
         Ok(text) => respond(StatusCode::OK, Metrics::MEDIA_TYPE, text),

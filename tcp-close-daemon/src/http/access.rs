@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     files::Files,
+    limits::Turns,
     password::{Desk, Users},
     rate::Rate,
     tls,
@@ -38,6 +39,8 @@ pub struct Access {
     /// Where there is no file, nothing can change.
     watch: Option<Arc<Mutex<Watch>>>,
     pub(super) desk: Desk,
+    /// For figures from the pipeline.
+    pub(super) turns: Turns,
 }
 
 /// What is in force for a connection or a request.
@@ -67,7 +70,7 @@ impl fmt::Debug for Access {
 impl Access {
     /// Everybody, in the clear.
     pub fn open() -> Self {
-        Self { rules: Arc::default(), watch: None, desk: Desk::default() }
+        Self { rules: Arc::default(), watch: None, desk: Desk::default(), turns: Turns::default() }
     }
 
     /// As this file says.
@@ -78,6 +81,7 @@ impl Access {
             rules: Arc::new(RwLock::new(Arc::new(rules?))),
             watch: Some(Arc::new(Mutex::new(watch))),
             desk: Desk::default(),
+            turns: Turns::default(),
         })
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, watch},
+    sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,23 @@ impl Network {
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             address @ IpAddr::V4(_) => address,
         })
+    }
+}
+
+/// Whose turn it is, among those of each network: however many come from one, the next of another waits for none of them.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<HashMap<Network, Arc<Semaphore>>>);
+
+impl Turns {
+    /// Waits for it; it lasts as long as what is given.
+    pub(super) async fn take(&self, of: Network) -> Result<OwnedSemaphorePermit, AcquireError> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            // Nobody has or waits for those that are only here.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            Arc::clone(turns.entry(of).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        };
+        turn.acquire_owned().await
     }
 }
 

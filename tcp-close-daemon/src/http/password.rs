@@ -5,7 +5,7 @@
 //! remembered, so that it costs nothing the next time; what was wrong is not, so that nobody fills the memory.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,7 +14,7 @@ use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
-use super::limits::Network;
+use super::limits::{Network, Turns};
 
 /// The longest that bcrypt looks at. What is longer would be as good as its beginning.
 const LONGEST: usize = 72;
@@ -58,7 +58,7 @@ impl Users {
         let cost = |hash: &String| hash.parse::<bcrypt::HashParts>().map(|parts| parts.get_cost()).ok();
         let cost = hashes.values().filter_map(cost).max()?;
         // Whatever this is the hash of: nobody has the name.
-        let nobody = format!("$2b${cost:02}${}", "tcpCloseHasNoUserOfThisName.".repeat(2).split_at(53).0);
+        let nobody = format!("$2b${cost:02}${}", ".".repeat(53));
         Some(Self { hashes, nobody, right: Mutex::default() })
     }
 
@@ -102,22 +102,20 @@ fn memory(who: &Credentials, hash: &str) -> [u8; 32] {
 /// Where passwords are checked, one at a time.
 pub(super) struct Desk {
     place: Arc<Semaphore>,
-    /// Whose turn it is among those of a network: each has one password at the desk, however many it sends.
-    turns: Mutex<HashMap<Network, Arc<Semaphore>>>,
+    /// Each network has one password at the desk, however many it sends.
+    turns: Turns,
 }
 
 impl Default for Desk {
     fn default() -> Self {
-        Self { place: Arc::new(Semaphore::new(1)), turns: Mutex::default() }
+        Self { place: Arc::new(Semaphore::new(1)), turns: Turns::default() }
     }
 }
 
 impl Desk {
     async fn check(&self, password: Vec<u8>, hash: String, from: Network) -> bool {
-        let turn = self.turn(from);
-        let (Ok(turn), Ok(place)) =
-            (turn.acquire_owned().await, Arc::clone(&self.place).acquire_owned().await)
-        else {
+        let turn = self.turns.take(from).await;
+        let (Ok(turn), Ok(place)) = (turn, Arc::clone(&self.place).acquire_owned().await) else {
             return false;
         };
         let check = tokio::task::spawn_blocking(move || {
@@ -126,12 +124,5 @@ impl Desk {
             bcrypt::verify(password, &hash).unwrap_or(false)
         });
         check.await.unwrap_or(false)
-    }
-
-    fn turn(&self, of: Network) -> Arc<Semaphore> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody waits for those that are only here.
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        Arc::clone(turns.entry(of).or_insert_with(|| Arc::new(Semaphore::new(1))))
     }
 }

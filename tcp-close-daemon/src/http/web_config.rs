@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, io, path::Path, path::PathBuf, str::FromStr as 
 use hyper::header::{HeaderName, HeaderValue};
 use jiff::SignedDuration;
 use serde::Deserialize;
+use serde_saphyr::UserMessageFormatter;
 
 use self::tls_section::TlsSection;
 
@@ -42,8 +43,13 @@ pub enum WebConfigError {
         source: io::Error,
     },
     /// It is no YAML, or has keys that nobody knows.
-    #[error(transparent)]
-    Yaml(#[from] Box<serde_saphyr::Error>),
+    #[error("{key}: {}", problem.render_with_formatter(&UserMessageFormatter))]
+    Yaml {
+        /// The key, with those above it.
+        key: String,
+        /// Why.
+        problem: Box<serde_saphyr::Error>,
+    },
     /// What a key says cannot be honored.
     #[error("{key}: {problem}")]
     Key {
@@ -179,8 +185,18 @@ impl WebConfig {
     pub fn parse(text: &str, folder: &Path) -> Result<Self, WebConfigError> {
         // The lines around an error may have secrets, and errors are logged.
         let options = serde_saphyr::options! { with_snippet: false };
-        let sections: Option<Sections> =
-            serde_saphyr::from_str_with_options(text, options).map_err(Box::new)?;
+        let mut key = String::new();
+        let sections = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
+            serde_path_to_error::deserialize(yaml).map_err(|error| {
+                key = error.path().to_string();
+                error.into_inner()
+            })
+        });
+        let sections: Option<Sections> = sections.map_err(|problem| {
+            // It has none where it is no YAML at all, and calls the whole of it a dot.
+            let key = if key.is_empty() || key == "." { "the file".to_owned() } else { key };
+            WebConfigError::Yaml { key, problem: Box::new(problem) }
+        })?;
         let Sections { tls_server_config, http_server_config, basic_auth_users, rate_limit } =
             sections.unwrap_or_default();
         let http = http_server_config.unwrap_or_default();
@@ -219,16 +235,15 @@ fn user((name, hash): (String, String)) -> Result<(String, String), WebConfigErr
     match bcrypt::HashParts::from_str(&hash).map(|parts| parts.get_cost()) {
         Ok(cost) if cost > MOST_COST => refused(Problem::TooCostly { cost }),
         // One that no password has ever had is found out here, and not by whoever is refused.
-        Ok(4..) if bcrypt_digits(&hash) => Ok((name, hash)),
+        Ok(4..) if is_whole(&hash) => Ok((name, hash)),
         _ => refused(Problem::NoHash),
     }
 }
 
-/// Whether salt and digest are made of what bcrypt writes them in.
-fn bcrypt_digits(hash: &str) -> bool {
+/// Whether a password can be held against it: tried at the lowest cost there is, which is a millisecond.
+fn is_whole(hash: &str) -> bool {
     let digits = hash.rsplit('$').next().unwrap_or_default();
-    digits.len() == 53
-        && digits.bytes().all(|byte| matches!(byte, b'.' | b'/') || byte.is_ascii_alphanumeric())
+    bcrypt::verify("", &format!("$2b$04${digits}")).is_ok()
 }
 
 impl RateLimitSection {

@@ -191,6 +191,13 @@ impl Response {
     }
 }
 
+impl Response {
+    pub(crate) fn header_names(&self) -> Vec<String> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.map(|(name, _)| name.to_ascii_lowercase()).collect()
+    }
+}
+
 /// Sends a request of this first line, the last of its connection.
 pub(crate) fn send(client: &mut TcpStream, line: &str) {
     write!(client, "{line}\r\nHost: here\r\nConnection: close\r\n\r\n").expect("send a request");
