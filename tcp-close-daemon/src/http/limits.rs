@@ -1,7 +1,8 @@
 //! How much clients may take, and who has to make room for another.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -86,8 +87,25 @@ pub(super) struct Idle {
 #[derive(Default)]
 struct Queue {
     next: u64,
-    /// In the order in which they became idle.
-    waiting: BTreeMap<u64, (Network, CancellationToken)>,
+    /// Those of each network, in the order in which they became idle; no network without any.
+    waiting: HashMap<Network, BTreeMap<u64, CancellationToken>>,
+}
+
+impl Queue {
+    fn add(&mut self, network: Network, cut_off: CancellationToken) -> u64 {
+        self.next += 1;
+        self.waiting.entry(network).or_default().insert(self.next, cut_off);
+        self.next
+    }
+
+    fn remove(&mut self, network: Network, number: u64) {
+        if let Entry::Occupied(mut crowd) = self.waiting.entry(network) {
+            crowd.get_mut().remove(&number);
+            if crowd.get().is_empty() {
+                crowd.remove();
+            }
+        }
+    }
 }
 
 impl Idle {
@@ -99,20 +117,17 @@ impl Idle {
     /// makes room for it himself. Whether there was one.
     pub(super) fn cut_off_one(&self) -> bool {
         let mut queue = self.queue();
-        let mut crowds: HashMap<Network, usize> = HashMap::new();
-        for (network, _) in queue.waiting.values() {
-            *crowds.entry(*network).or_default() += 1;
-        }
-        let Some(most) = crowds.values().copied().max() else {
+        let oldest = |crowd: &BTreeMap<u64, CancellationToken>| crowd.keys().next().copied();
+        let most = queue.waiting.iter().max_by_key(|(_, crowd)| (crowd.len(), Reverse(oldest(crowd))));
+        let Some((network, number)) = most.and_then(|(network, crowd)| Some((*network, oldest(crowd)?)))
+        else {
             return false;
         };
-        let oldest = queue.waiting.iter().find(|(_, (network, _))| crowds.get(network) == Some(&most));
-        let oldest = oldest.map(|(number, _)| *number);
-        let oldest = oldest.and_then(|number| queue.waiting.remove(&number));
-        if let Some((_, cut_off)) = &oldest {
+        if let Some(cut_off) = queue.waiting.get(&network).and_then(|crowd| crowd.get(&number)) {
             cut_off.cancel();
         }
-        oldest.is_some()
+        queue.remove(network, number);
+        true
     }
 
     /// Waits until somebody has become idle.
@@ -174,7 +189,7 @@ impl Seat {
         let mut place = self.place();
         place.busy += 1;
         if let Some(number) = place.number.take() {
-            self.idle.queue().waiting.remove(&number);
+            self.idle.queue().remove(self.network, number);
         }
         Standing(Arc::clone(self))
     }
@@ -198,7 +213,7 @@ impl Seat {
         let mut place = self.place();
         place.left = true;
         if let Some(number) = place.number.take() {
-            self.idle.queue().waiting.remove(&number);
+            self.idle.queue().remove(self.network, number);
         }
     }
 
@@ -208,11 +223,7 @@ impl Seat {
 
     /// Idle from now on.
     fn sit(&self, place: &mut Place) {
-        let mut queue = self.idle.queue();
-        queue.next += 1;
-        place.number = Some(queue.next);
-        let number = queue.next;
-        queue.waiting.insert(number, (self.network, self.cut_off.clone()));
+        place.number = Some(self.idle.queue().add(self.network, self.cut_off.clone()));
         self.idle.more.notify_one();
     }
 }
