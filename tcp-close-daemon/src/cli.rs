@@ -390,6 +390,10 @@ pub struct DaemonArgs {
     #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics", env = "TCP_CLOSE_WEB_TELEMETRY_PATH", value_parser = telemetry_path)]
     pub telemetry_path: String,
 
+    /// File with TLS settings, users and headers, in the form of Prometheus' exporter-toolkit.
+    #[arg(long = "web.config.file", value_name = "FILE", env = "TCP_CLOSE_WEB_CONFIG_FILE")]
+    pub web_config_file: Option<std::path::PathBuf>,
+
     /// Socket that the other commands ask at [default: /run/tcp-close/tcp-close.sock, if it can be had].
     #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
     pub socket: Option<String>,

@@ -1,36 +1,42 @@
 //! The daemon's HTTP: metrics, health, and a page that says what this is. Nothing but this and `api` names hyper.
 //!
-//! In: requests. Out: what the pipeline's last turn left in [`Served`]. A request can wake the pipeline for
-//! fresh figures; none can hold it up.
+//! In: requests, encrypted and with a password where the web config file wants that. Out: what the pipeline's last
+//! turn left in [`Served`]. A request can wake the pipeline for fresh figures; none can hold it up.
 
-use std::{
-    collections::BTreeMap,
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::Full;
 use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE},
-    server::conn::http1,
-    service::service_fn,
+    Method, Request, Response, StatusCode, Version,
+    body::{Body as _, Bytes, Incoming},
+    header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
 };
-use hyper_util::rt::TokioIo;
 use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::{Duration, Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    access::Rules,
+    connection::Connection,
+    limits::{Idle, Network, Seat},
+    password::Credentials,
+};
 use crate::metrics::Metrics;
 
-/// Longest head of a request, in bytes.
-const MOST_HEAD: usize = 16 << 10;
+mod access;
+mod connection;
+mod files;
+mod limits;
+mod password;
+mod rate;
+mod tls;
+pub mod web_config;
+
+pub use access::Access;
+pub use limits::Patience;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -49,34 +55,8 @@ pub struct Served {
     pub stopping: CancellationToken,
     /// The page at `/`.
     pub page: String,
-}
-
-/// How much clients may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Connections open at once; for one more, that which has been idle longest is cut off. More than there are
-    /// scrapes that may wait, and few enough to leave descriptors of the usual 1024 for everything else.
-    pub connections: usize,
-    /// Time from a connection's beginning to the end of its first request's head.
-    pub first_request: Duration,
-    /// Time from one request to the next, reading the answer included. Longer than the usual scrape interval:
-    /// a connection that is kept leaves no TIME-WAIT, of which this host may have enough.
-    pub next_request: Duration,
-    /// Time a scrape waits for the pipeline.
-    pub scrape: Duration,
-    /// Time for the answers under way once the daemon stops.
-    pub stop: Duration,
-}
-
-impl Patience {
-    /// That of the daemon.
-    pub const USUAL: Self = Self {
-        connections: 256,
-        first_request: Duration::from_secs(10),
-        next_request: Duration::from_secs(90),
-        scrape: Duration::from_secs(5),
-        stop: Duration::from_millis(500),
-    };
+    /// Who is let in, and how.
+    pub access: Access,
 }
 
 /// Accepts connections until the daemon stops; then waits for the answers under way.
@@ -96,22 +76,18 @@ pub async fn serve(listener: TcpListener, served: Arc<Served>, patience: Patienc
         match accepted {
             Ok((stream, peer)) => {
                 accepts = true;
-                let place = match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => place,
-                    Err(_full) => {
-                        idle.cut_off_oldest();
-                        tokio::select! {
-                            () = served.stopping.cancelled() => break,
-                            Ok(place) = Arc::clone(&places).acquire_owned() => place,
-                        }
-                    }
+                let place = tokio::select! {
+                    () = served.stopping.cancelled() => break,
+                    place = place(&places, &idle) => place,
                 };
+                let network = Network::of(peer.ip());
                 let connection = Connection {
                     peer,
                     served: Arc::clone(&served),
                     patience,
                     // Told from here, not from the task: the oldest is who came first.
-                    seat: Seat::take(&idle, Instant::now() + patience.first_request),
+                    seat: Seat::take(&idle, network, Instant::now() + patience.first_request),
+                    streams: connections.clone(),
                     place,
                 };
                 connections.spawn(connection.run(stream));
@@ -121,7 +97,7 @@ pub async fn serve(listener: TcpListener, served: Arc<Served>, patience: Patienc
                 if std::mem::take(&mut accepts) {
                     tracing::warn!(%error, "cannot accept HTTP connections");
                 }
-                idle.cut_off_oldest();
+                idle.cut_off_one();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -130,146 +106,87 @@ pub async fn serve(listener: TcpListener, served: Arc<Served>, patience: Patienc
     connections.wait().await;
 }
 
-/// The connections that no request is under way on, the longest idle first.
-#[derive(Default)]
-struct Idle(Mutex<Queue>);
-
-#[derive(Default)]
-struct Queue {
-    next: u64,
-    waiting: BTreeMap<u64, CancellationToken>,
-}
-
-impl Idle {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Room for one more connection, if need be that of another.
+async fn place(places: &Arc<Semaphore>, idle: &Idle) -> Option<OwnedSemaphorePermit> {
+    if let Ok(place) = Arc::clone(places).try_acquire_owned() {
+        return Some(place);
     }
-
-    fn cut_off_oldest(&self) {
-        let oldest = self.queue().waiting.pop_first();
-        if let Some((_, cut_off)) = oldest {
-            cut_off.cancel();
+    let free = Arc::clone(places).acquire_owned();
+    let mut free = std::pin::pin!(free);
+    let mut cut_off = idle.cut_off_one();
+    loop {
+        tokio::select! {
+            // It fails only once the semaphore is closed, which nobody does.
+            place = free.as_mut() => return place.ok(),
+            // Where all were busy, the first who no longer is.
+            () = idle.more(), if !cut_off => cut_off = idle.cut_off_one(),
         }
     }
 }
 
-/// A connection's seat among the idle ones. Nobody who is being answered is cut off for another.
-struct Seat {
-    idle: Arc<Idle>,
-    number: Mutex<Option<u64>>,
-    cut_off: CancellationToken,
-    /// When the client's time is up.
-    deadline: watch::Sender<Instant>,
+/// Answers one request, if it is let in.
+async fn answer(
+    request: &Request<Incoming>,
+    served: &Served,
+    seat: &Arc<Seat>,
+    patience: Duration,
+) -> Response<Full<Bytes>> {
+    let rules = served.access.rules().await;
+    let refusal = refusal(request, served, &rules, seat.network()).await;
+    let mut response =
+        if let Some(refusal) = refusal { refusal } else { content(request, served, seat, patience).await };
+    for (name, value) in &rules.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
 }
 
-impl Seat {
-    fn take(idle: &Arc<Idle>, deadline: Instant) -> Arc<Self> {
-        let seat = Self {
-            idle: Arc::clone(idle),
-            number: Mutex::new(None),
-            cut_off: CancellationToken::new(),
-            deadline: watch::Sender::new(deadline),
-        };
-        seat.sit();
-        Arc::new(seat)
+/// What is answered to whoever is not let in, which tells nothing else.
+async fn refusal(
+    request: &Request<Incoming>,
+    served: &Served,
+    rules: &Rules,
+    from: Network,
+) -> Option<Response<Full<Bytes>>> {
+    if rules.rate.as_ref().is_some_and(|rate| !rate.allows(from, Instant::now())) {
+        return Some(plain(StatusCode::TOO_MANY_REQUESTS, "too many requests\n"));
     }
-
-    /// Idle from now on.
-    fn sit(&self) {
-        let number = {
-            let mut queue = self.idle.queue();
-            queue.next += 1;
-            let number = queue.next;
-            queue.waiting.insert(number, self.cut_off.clone());
-            number
-        };
-        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+    if !request.body().is_end_stream() {
+        let mut response = plain(StatusCode::PAYLOAD_TOO_LARGE, "a request has no body here\n");
+        // Nobody reads it, so there is nothing behind it either. HTTP/2 tells them apart by itself.
+        if request.version() < Version::HTTP_2 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        return Some(response);
     }
-
-    /// Not idle any more.
-    fn stand(&self) {
-        let number = self.number.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(number) = number {
-            self.idle.queue().waiting.remove(&number);
+    if let Some(users) = &rules.users {
+        let who = request.headers().get(AUTHORIZATION).and_then(Credentials::read);
+        let known = match who {
+            Some(who) => users.know(who, from, &served.access.desk).await,
+            None => false,
+        };
+        if !known {
+            let mut response = plain(StatusCode::UNAUTHORIZED, "unauthorized\n");
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic"));
+            return Some(response);
         }
     }
+    None
 }
 
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.stand();
-    }
-}
-
-struct Connection {
-    peer: SocketAddr,
-    served: Arc<Served>,
-    patience: Patience,
-    seat: Arc<Seat>,
-    place: OwnedSemaphorePermit,
-}
-
-impl Connection {
-    /// Answers requests until the client has enough, or takes too long.
-    async fn run(self, stream: TcpStream) {
-        let Self { peer, served, patience, seat, place } = self;
-        let service = service_fn(|request| {
-            let (served, seat) = (Arc::clone(&served), Arc::clone(&seat));
-            async move {
-                seat.stand();
-                let response = answer(&request, &served, patience.scrape).await;
-                if !served.stopping.is_cancelled() {
-                    seat.deadline.send_replace(Instant::now() + patience.next_request);
-                }
-                seat.sit();
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let mut deadline = seat.deadline.subscribe();
-        let mut http = http1::Builder::new();
-        http.max_buf_size(MOST_HEAD);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
-        let mut stopping = false;
-        let result = loop {
-            let until = *deadline.borrow_and_update();
-            tokio::select! {
-                // In this order: a request that is here counts before the client's time is up.
-                biased;
-                result = connection.as_mut() => break result,
-                () = served.stopping.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                    let stop = Instant::now() + patience.stop;
-                    seat.deadline.send_modify(|deadline| *deadline = stop.min(*deadline));
-                }
-                // There is a sender for as long as there is a seat.
-                Ok(()) = deadline.changed() => {}
-                () = seat.cut_off.cancelled() => {
-                    tracing::debug!(%peer, "an idle HTTP connection was cut off to let another in");
-                    break Ok(());
-                }
-                () = sleep_until(until) => {
-                    tracing::debug!(%peer, "an HTTP connection took too long and was cut off");
-                    break Ok(());
-                }
-            }
-        };
-        if let Err(error) = result {
-            tracing::debug!(%peer, %error, "an HTTP connection ended early");
-        }
-        // Only now is there room for another.
-        drop(place);
-    }
-}
-
-async fn answer(request: &Request<Incoming>, served: &Served, patience: Duration) -> Response<Full<Bytes>> {
+async fn content(
+    request: &Request<Incoming>,
+    served: &Served,
+    seat: &Arc<Seat>,
+    patience: Duration,
+) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are served here\n");
-        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
-        path if path == served.telemetry_path => metrics(served, patience).await,
+        path if path == served.telemetry_path => metrics(served, seat, patience).await,
         "/healthz" => plain(StatusCode::OK, "ok\n"),
         "/readyz" if is_ready(served) => plain(StatusCode::OK, "ready\n"),
         "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "not ready\n"),
@@ -283,12 +200,19 @@ fn is_ready(served: &Served) -> bool {
     served.ready.is_cancelled() && !served.stopping.is_cancelled() && !served.scrape.is_closed()
 }
 
-async fn metrics(served: &Served, patience: Duration) -> Response<Full<Bytes>> {
-    let (done, fresh) = oneshot::channel();
-    let asked = served.scrape.try_send(done).is_ok();
-    if !asked || !matches!(timeout(patience, fresh).await, Ok(Ok(()))) {
+async fn metrics(served: &Served, seat: &Arc<Seat>, patience: Duration) -> Response<Full<Bytes>> {
+    let fresh = async {
+        let turn = served.access.turns.take(seat.network()).await.ok()?;
+        // Only now is it more than idle: a crowd that waits for its turn makes room for others.
+        let standing = seat.stand();
+        let (done, fresh) = oneshot::channel();
+        served.scrape.send(done).await.ok()?;
+        fresh.await.ok()?;
+        Some((turn, standing))
+    };
+    let Ok(Some(_until_it_is_rendered)) = timeout(patience, fresh).await else {
         return plain(StatusCode::SERVICE_UNAVAILABLE, "the pipeline is busy or stopping\n");
-    }
+    };
     let exposition = served.metrics.lock().unwrap_or_else(PoisonError::into_inner).exposition();
     match exposition {
         Ok(text) => respond(StatusCode::OK, Metrics::MEDIA_TYPE, text),
@@ -306,6 +230,6 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 fn respond(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(media_type));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }

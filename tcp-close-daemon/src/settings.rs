@@ -19,9 +19,11 @@ use crate::{
     closing::GroupKey,
     event::TcpState,
     filter::{Expression, FilterError, Pairs, Predicate},
+    http::{Access, web_config::WebConfigError},
     kernel::netns::{self, NetnsError},
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
+    sentence::sentence,
 };
 
 mod wanted;
@@ -43,6 +45,14 @@ pub enum SettingsError {
     /// A recording and lines would get into each other.
     #[error("a recording on stdout leaves no room for lines: name a file, or leave --watch out")]
     BothToStdout,
+    /// The web config file is no use.
+    #[error("--web.config.file {}: {}", path.display(), sentence(source.as_ref()))]
+    WebConfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: Box<WebConfigError>,
+    },
     /// More network namespaces than the kernel side can tell apart.
     #[error(
         "at most {MAX_NETNS} network namespaces can be watched by name, {given} were given; leave --netns out to watch all"
@@ -363,7 +373,7 @@ impl TryFrom<PortsArgs> for PortsSettings {
 }
 
 /// What `daemon` is to do.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct DaemonSettings {
     /// What the probes watch.
     pub probe: ProbeSettings,
@@ -373,6 +383,8 @@ pub struct DaemonSettings {
     pub listen_address: SocketAddr,
     /// Path of the metrics.
     pub telemetry_path: String,
+    /// Who is let in there, and how.
+    pub access: Access,
     /// Where the other commands ask.
     pub socket: api::Place,
     /// How long a socket may be in CLOSE-WAIT before its process is looked for.
@@ -394,6 +406,7 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
             limits: limits(&args.tables),
             listen_address: args.listen_address,
             telemetry_path: args.telemetry_path,
+            access: access(args.web_config_file)?,
             socket: place(args.socket),
             close_wait_after: args.close_wait_after,
             remember: args.remember,
@@ -401,6 +414,14 @@ impl TryFrom<DaemonArgs> for DaemonSettings {
             reconcile_interval: args.reconcile_interval,
         })
     }
+}
+
+/// Who is let in over HTTP, as the web config file says.
+fn access(file: Option<PathBuf>) -> Result<Access, SettingsError> {
+    let Some(path) = file else {
+        return Ok(Access::open());
+    };
+    Access::load(&path).map_err(|error| SettingsError::WebConfig { path, source: Box::new(error) })
 }
 
 /// Whether to do without the daemon: where that is said, or how to watch instead. Whoever names its socket wants the daemon.

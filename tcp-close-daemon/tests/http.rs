@@ -1,5 +1,11 @@
 //! The daemon's HTTP over real sockets: what it answers, and that nobody can keep it from answering others.
 
+#[path = "http/access.rs"]
+mod access;
+#[path = "http/crowd.rs"]
+mod crowd;
+#[path = "http/encrypted.rs"]
+mod encrypted;
 #[path = "http/server.rs"]
 mod server;
 

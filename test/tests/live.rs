@@ -76,6 +76,8 @@ mod storm;
 mod stuck;
 #[path = "live/time_wait.rs"]
 mod time_wait;
+#[path = "live/web.rs"]
+mod web;
 
 use observer::Observer;
 

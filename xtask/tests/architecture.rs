@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Each crate that has one door into the user side, and the modules that are the door.
-const DOORS: [(&str, &[&str]); 12] = [
+const DOORS: [(&str, &[&str]); 15] = [
     ("aya", &["probe"]),
     ("aya_log", &["probe"]),
     ("aya_obj", &["probe"]),
@@ -19,6 +19,9 @@ const DOORS: [(&str, &[&str]); 12] = [
     ("hyper", &["api", "http"]),
     ("hyper_util", &["api", "http"]),
     ("http_body_util", &["api", "http"]),
+    ("bcrypt", &["http"]),
+    ("rustls", &["http"]),
+    ("tokio_rustls", &["http"]),
     ("axum", &["api", "http"]),
     ("tower", &["api", "http"]),
 ];

@@ -1,7 +1,8 @@
 //! `tcp-close daemon`: follows every close, and serves metrics.
 
 use std::{
-    net::SocketAddr,
+    io,
+    net::{SocketAddr, TcpListener},
     ops::ControlFlow,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
@@ -90,14 +91,17 @@ async fn daemon(
     let served = Arc::new(Served {
         page: page::index(&settings.telemetry_path, &reports),
         telemetry_path: settings.telemetry_path,
+        access: settings.access,
         metrics: Arc::clone(&metrics),
         scrape,
         ready: ready.clone(),
         stopping: stopping.clone(),
     });
     let mut tasks = tokio::task::JoinSet::new();
-    let http_listener = tokio::net::TcpListener::from_std(http_listener).map_err(cannot_serve)?;
-    tasks.spawn(http::serve(http_listener, served, Patience::USUAL));
+    let failed = shutdown.failure();
+    let web = tokio::task::spawn_blocking(move || {
+        serve_http(http_listener, served).inspect_err(|_error| failed.cancel())
+    });
     tasks.spawn(table::forward(asked, ask.clone(), Arc::clone(&table)));
     let events_were_lost = Arc::new(Notify::new());
     let reconcile = Reconcile {
@@ -151,11 +155,27 @@ async fn daemon(
     stopping.cancel();
     drop(socket);
     while let Some(joined) = tasks.join_next().await {
-        joined.context("a task of the HTTP server broke down").map_err(Failure::Other)?;
+        joined.context("a task of the daemon broke down").map_err(Failure::Other)?;
     }
+    web.await.context("the HTTP server broke down").map_err(Failure::Other)?.map_err(cannot_serve)?;
     let reason = outcome?;
     tracing::info!(?reason, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves HTTP on a runtime of its own, of one thread: TLS handshakes and renderings take time, of which strangers may
+/// have each other's and not the pipeline's.
+fn serve_http(listener: TcpListener, served: Arc<Served>) -> io::Result<()> {
+    tokio::runtime::Builder::new_current_thread()
+        // For one password at a time, and for looks at the files of the web config.
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()?
+        .block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            http::serve(listener, served, Patience::USUAL).await;
+            Ok(())
+        })
 }
 
 /// Who wants to know what a turn brought.

@@ -14,7 +14,7 @@ use std::{
 use tcp_close::{
     clock,
     event::Monotonic,
-    http::{Patience, Served, serve},
+    http::{Access, Patience, Served, serve},
     lifecycle::{Limits, Wait},
     metrics::Metrics,
     probe::{Hook, HookReport, Rung, Verdict},
@@ -45,6 +45,7 @@ pub(crate) struct Setup {
     pub(crate) ready: bool,
     pub(crate) pipeline: Pipeline,
     pub(crate) patience: Patience,
+    pub(crate) access: Access,
 }
 
 pub(crate) struct Server {
@@ -67,6 +68,7 @@ impl Server {
             ready: true,
             pipeline: Pipeline::Prompt,
             patience: Patience::USUAL,
+            access: Access::open(),
         };
         change(&mut setup);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -105,6 +107,7 @@ impl Server {
         let served = Served {
             page: page::index(&setup.telemetry_path, &hooks()),
             telemetry_path: setup.telemetry_path,
+            access: setup.access,
             metrics: Arc::new(Mutex::new(metrics())),
             scrape,
             ready: ready.clone(),
@@ -185,6 +188,13 @@ impl Response {
     pub(crate) fn header(&self, wanted: &str) -> Option<&str> {
         let mut headers = self.head.lines().filter_map(|line| line.split_once(": "));
         headers.find(|(name, _)| name.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
+    }
+}
+
+impl Response {
+    pub(crate) fn header_names(&self) -> Vec<String> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.map(|(name, _)| name.to_ascii_lowercase()).collect()
     }
 }
 

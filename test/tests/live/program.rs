@@ -189,6 +189,14 @@ pub(crate) fn daemon(netns: &Netns) -> RunningDaemon {
     daemon_with(&["--netns", &netns.inode().to_string()])
 }
 
+/// Starts a daemon by this command, whose stderr is piped, and waits until it is ready.
+pub(crate) fn start(command: &mut Command) -> Running {
+    let mut child = command.spawn().expect("start tcp-close; cargo build --release makes it");
+    let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
+    wait_for_line(&mut log, "ready");
+    Running::new(child, log)
+}
+
 /// [`daemon`] with arguments of one's own.
 pub(crate) fn daemon_with(arguments: &[&str]) -> RunningDaemon {
     static COUNT: AtomicU32 = AtomicU32::new(0);

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufReader, Read as _, Write as _},
+    io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     os::unix::{
         net::{UnixDatagram, UnixListener},
@@ -30,7 +30,7 @@ use tcp_close_test::{
 };
 use tempfile::tempdir;
 
-use crate::program::{Running, daemon, loopback_connections, program, wait_for_line};
+use crate::program::{Running, daemon, loopback_connections, program, start};
 
 /// Starts a daemon of this namespace as a manager would, and waits until it is ready.
 fn managed(netns: &Netns, manage: impl FnOnce(&mut Command)) -> Running {
@@ -38,10 +38,7 @@ fn managed(netns: &Netns, manage: impl FnOnce(&mut Command)) -> Running {
     command.args(["daemon", "--netns", &netns.inode().to_string()]);
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     manage(&mut command);
-    let mut child = command.spawn().expect("start tcp-close; cargo build --release makes it");
-    let mut log = BufReader::new(child.stderr.take().expect("stderr is piped"));
-    wait_for_line(&mut log, "ready");
-    Running::new(child, log)
+    start(&mut command)
 }
 
 /// It is ready when it is, is alive as long as its pipeline takes turns, and says that it stops.

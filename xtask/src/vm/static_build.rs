@@ -24,12 +24,11 @@ pub(crate) fn command<'a>(
         // With a target named, the flags are for it alone: what runs on this machine while building stays dynamic.
         .args(["--target", arch.target()])
         .quiet();
-    if let Some(linker) = tools.cross_linker(arch)? {
-        flags.extend(linker.arguments.into_iter().map(|argument| prefixed("-Clink-arg=", &argument)));
+    if let Some(compiler) = tools.cross_compiler(arch)? {
+        flags.extend(compiler.link.into_iter().map(|argument| prefixed("-Clink-arg=", &argument)));
         command = command
-            .env(linker.variable, linker.program)
-            .env("LD_LIBRARY_PATH", linker.libraries)
-            // The compiler comes with the standard library of this machine's target only; setup provided its source.
+            .envs(compiler.variables)
+            // rustc comes with the standard library of this machine's target only; setup provided its source.
             .arg("-Zbuild-std=std,panic_abort")
             .env("RUSTC_BOOTSTRAP", "1");
     }

@@ -1,4 +1,4 @@
-//! The programs that the lab needs on this machine: the emulator, and for another architecture its linker.
+//! The programs that the lab needs on this machine: the emulator, and for another architecture its compiler.
 //!
 //! They come from the machine's own release of Debian, so that they fit the libraries that it has; what it lacks is
 //! unpacked beside them.
@@ -50,27 +50,37 @@ impl Tools {
         Ok(command)
     }
 
-    /// How to link programs for `arch`, unless the machine's own linker does that.
-    pub(super) fn cross_linker(&self, arch: Arch) -> anyhow::Result<Option<CrossLinker>> {
+    /// How to compile C and link programs for `arch`, unless the machine's own compiler does that.
+    pub(super) fn cross_compiler(&self, arch: Arch) -> anyhow::Result<Option<CrossCompiler>> {
         if arch.name() == env::consts::ARCH {
             return Ok(None);
         }
         let triplet = format!("{}-linux-gnu", arch.name());
-        let libc = self.folder.join("usr").join(&triplet).join("lib");
-        let option = |letter: &str| {
+        let target = arch.target().replace('-', "_");
+        let libc = self.folder.join("usr").join(&triplet);
+        let option = |letter: &str, part: &str| {
             let mut option = OsString::from(letter);
-            option.push(&libc);
+            option.push(libc.join(part));
             option
         };
-        Ok(Some(CrossLinker {
-            variable: format!("CARGO_TARGET_{}_LINKER", arch.target().replace('-', "_").to_uppercase()),
-            program: Some(self.folder.join(format!("usr/bin/{triplet}-gcc")))
-                .filter(|ours| ours.exists())
-                // What this machine has installed is not unpacked a second time.
-                .unwrap_or_else(|| format!("{triplet}-gcc").into()),
+        let program = |name: &str| {
+            let name = format!("{triplet}-{name}");
+            let ours = self.folder.join("usr/bin").join(&name);
+            // What this machine has installed is not unpacked a second time.
+            if ours.exists() { ours.into_os_string() } else { name.into() }
+        };
+        Ok(Some(CrossCompiler {
+            variables: vec![
+                (format!("CARGO_TARGET_{}_LINKER", target.to_uppercase()), program("gcc")),
+                // For the C that some crates have; the headers of the C library are not where it looks by itself.
+                (format!("CC_{target}"), program("gcc")),
+                (format!("CFLAGS_{target}"), option("-isystem", "include")),
+                (format!("AR_{target}"), program("ar")),
+                // Where its own libraries are.
+                ("LD_LIBRARY_PATH".to_owned(), before("LD_LIBRARY_PATH", self.libraries())?),
+            ],
             // Where the beginning of every program is, and where the C library.
-            arguments: vec![option("-B"), option("-L")],
-            libraries: before("LD_LIBRARY_PATH", self.libraries())?,
+            link: vec![option("-B", "lib"), option("-L", "lib")],
         }))
     }
 
@@ -85,14 +95,12 @@ impl Tools {
     }
 }
 
-/// A linker for programs of another architecture.
-pub(super) struct CrossLinker {
-    /// The variable that tells cargo of it.
-    pub(super) variable: String,
-    pub(super) program: PathBuf,
-    pub(super) arguments: Vec<OsString>,
-    /// Where its own libraries are, in the form of `LD_LIBRARY_PATH`.
-    pub(super) libraries: OsString,
+/// A compiler of C for another architecture.
+pub(super) struct CrossCompiler {
+    /// What tells cargo and build scripts of it.
+    pub(super) variables: Vec<(String, OsString)>,
+    /// What it is told when it links.
+    pub(super) link: Vec<OsString>,
 }
 
 /// The value of a variable that lists folders, with ours before those it has.

@@ -92,8 +92,8 @@ const WHATEVER_THE_HOOK: &[&str] = &[
     "special_sockets::",
 ];
 
-/// Tests of what stands in the documentation, which a shell types with the tools of a whole system.
-const FOR_A_WHOLE_SYSTEM: &str = "documented::";
+/// Tests that take the tools of a whole system: a shell types what stands in the documentation, curl knows TLS.
+const FOR_A_WHOLE_SYSTEM: &[&str] = &["documented::", "web::"];
 
 impl Tests {
     /// Those of the matrix, for hooks of this kind on this kernel.
@@ -101,8 +101,8 @@ impl Tests {
         match (family, arch, kernel) {
             // Each of its hooks is that of a family that runs all the others.
             (Family::Auto, Arch::X86_64, "7.2") => Self::matching(WHATEVER_THE_HOOK),
-            (Family::Auto, ..) => Self::AllBut(vec![FOR_A_WHOLE_SYSTEM]),
-            _ => Self::AllBut([&[FOR_A_WHOLE_SYSTEM], WHATEVER_THE_HOOK].concat()),
+            (Family::Auto, ..) => Self::AllBut(FOR_A_WHOLE_SYSTEM.to_vec()),
+            _ => Self::AllBut([FOR_A_WHOLE_SYSTEM, WHATEVER_THE_HOOK].concat()),
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_rests_on_no_hook_is_run_by_auto() {
         let tests = |arch, kernel, family| Tests::of(arch, kernel, family);
-        assert_eq!(tests(Arch::X86_64, "5.10", Family::Auto), Tests::AllBut(vec![FOR_A_WHOLE_SYSTEM]));
+        assert_eq!(tests(Arch::X86_64, "5.10", Family::Auto), Tests::AllBut(FOR_A_WHOLE_SYSTEM.to_vec()));
         assert_eq!(tests(Arch::X86_64, "7.2", Family::Auto), Tests::matching(WHATEVER_THE_HOOK));
         let Tests::AllBut(left_out) = tests(Arch::X86_64, "7.2", Family::Kprobe) else {
             panic!("a family runs what rests on its hooks");
