@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    container, dist, fuzz, kubernetes, prometheus, test, units, vm, workspace,
+    container, dist, fuzz, kubernetes, page, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -45,6 +45,8 @@ enum Step {
     System,
     /// The chart and the bases for Kubernetes, by its schemas and models.
     Kubernetes,
+    /// The page at `/`, in a real browser.
+    Page,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -100,6 +102,7 @@ impl Step {
             Self::Container => container::check(sh)?,
             Self::System => vm::system::run(&vm::system::Options::default())?,
             Self::Kubernetes => kubernetes::check(sh)?,
+            Self::Page => page::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live_with_second_chance(sh)?,
             Self::Vm => vm::run_all()?,

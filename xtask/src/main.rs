@@ -7,11 +7,13 @@
 mod bytecode;
 mod cache;
 mod ci;
+mod clock;
 mod container;
 mod debian;
 mod dist;
 mod fuzz;
 mod kubernetes;
+mod page;
 mod prometheus;
 mod running;
 mod setup;
