@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    fuzz, prometheus, test, units, vm, workspace,
+    fuzz, page, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -37,6 +37,8 @@ enum Step {
     Prometheus,
     /// How much of the host the systemd units lay open.
     Units,
+    /// The page at `/`, in a real browser.
+    Page,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
     /// The live tests on this kernel.
@@ -88,6 +90,7 @@ impl Step {
             Self::Unit => test::unit(sh, None)?,
             Self::Prometheus => prometheus::check(sh)?,
             Self::Units => units::check(sh)?,
+            Self::Page => page::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live(sh, None)?,
             Self::Vm => vm::run_all()?,

@@ -7,9 +7,12 @@
 mod bytecode;
 mod cache;
 mod ci;
+mod clock;
 mod debian;
 mod fuzz;
+mod page;
 mod prometheus;
+mod running;
 mod setup;
 mod test;
 mod units;

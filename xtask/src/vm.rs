@@ -46,7 +46,7 @@ use self::{
     variant::{Tests, Variant},
 };
 use crate::{
-    cache,
+    cache, clock,
     debian::{Mirrors, PrivateApt},
     workspace,
 };
@@ -112,7 +112,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
-    let start = machine::now();
+    let start = clock::now();
     let variants = options.variants();
     for series in &options.kernel {
         let is_there = variants.iter().any(|variant| variant.kernel == *series);
@@ -126,7 +126,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     println!(
         "\n{}\n{} minutes in all",
         report::table(&reports),
-        machine::now().saturating_sub(start).as_secs().div_ceil(60)
+        clock::now().saturating_sub(start).as_secs().div_ceil(60)
     );
     let red = total - reports.iter().filter(|report| report.passed()).count();
     if options.broken {

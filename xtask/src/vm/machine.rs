@@ -11,9 +11,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::{Arch, tools::Tools};
+use crate::clock::now;
 
 /// The emulated processor: one thread of ours for all of it, since a thread per processor crashed kernels.
 // The default size of the translation buffer is 1 GiB.
@@ -173,10 +173,6 @@ fn plain(line: &str) -> String {
         }
     }
     plain
-}
-
-pub(super) fn now() -> Duration {
-    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 #[cfg(test)]
