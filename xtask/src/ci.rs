@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    fuzz, page, prometheus, test, units, vm, workspace,
+    fuzz, grafana, page, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -37,6 +37,8 @@ enum Step {
     Prometheus,
     /// How much of the host the systemd units lay open.
     Units,
+    /// Dashboards: by Grafana's own types, and every query by a real Prometheus that watches real closes.
+    Grafana,
     /// The page at `/`, in a real browser.
     Page,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
@@ -90,6 +92,7 @@ impl Step {
             Self::Unit => test::unit(sh, None)?,
             Self::Prometheus => prometheus::check(sh)?,
             Self::Units => units::check(sh)?,
+            Self::Grafana => grafana::check(sh)?,
             Self::Page => page::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live(sh, None)?,

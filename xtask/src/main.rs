@@ -10,6 +10,7 @@ mod ci;
 mod clock;
 mod debian;
 mod fuzz;
+mod grafana;
 mod page;
 mod prometheus;
 mod running;

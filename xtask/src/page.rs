@@ -12,7 +12,7 @@ use xshell::{Shell, cmd};
 use crate::{
     cache, clock,
     debian::{self, Mirrors, PrivateApt},
-    running::{Running, free_port},
+    running::{Running, User, free_port},
     workspace,
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     let socket = folder.join("tcp-close.sock").display().to_string();
     let arguments = ["daemon", "--web.listen-address", &address, "--socket", &socket];
     let program = target.join("release/tcp-close");
-    let daemon = Running::start(&program, &arguments, folder.join("daemon.log"))?;
+    let daemon = Running::start(User::Root, &program, &arguments, folder.join("daemon.log"))?;
     wait_until_ready(&daemon)?;
 
     let url = format!("http://{address}/");

@@ -11,16 +11,16 @@ use crate::{
     workspace,
 };
 
-const RULES: &str = "packaging/prometheus/tcp-close.rules.yml";
+pub(crate) const RULES: &str = "packaging/prometheus/tcp-close.rules.yml";
 const TESTS: &str = "packaging/prometheus/tcp-close.test.yml";
 /// What a daemon that has seen nothing yet answers, as a test of its own has it.
 const EXPOSITION: &str = "tcp-close-daemon/tests/metrics/fresh.prom";
-const METRICS: &str = "docs/metrics.md";
-const PATTERNS: &str = "docs/patterns.md";
+pub(crate) const METRICS: &str = "docs/metrics.md";
+pub(crate) const PATTERNS: &str = "docs/patterns.md";
 
 /// Rules are well-formed, and fire when they should; they ask for metrics that there are, and lead to pages that there are.
 pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
-    let promtool = promtool(sh)?;
+    let Programs { promtool, .. } = Programs::provide(sh)?;
     cmd!(sh, "{promtool} check rules --lint=all --lint-fatal {RULES}").run()?;
     cmd!(sh, "{promtool} test rules {TESTS}").run()?;
     cmd!(sh, "{promtool} check metrics").stdin(sh.read_file(EXPOSITION)?).run()?;
@@ -42,8 +42,7 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
             "no test sees {alert} fire"
         );
     }
-    let patterns = sh.read_file(PATTERNS)?;
-    let anchors: BTreeSet<String> = patterns.lines().filter_map(anchor).collect();
+    let anchors = chapters(sh)?;
     for line in rules.lines() {
         if let Some((_, named)) = line.split_once(&format!("runbook_url: {PATTERNS}#")) {
             ensure!(anchors.contains(named), "{PATTERNS} has no chapter {named}");
@@ -53,19 +52,27 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
 }
 
 /// Debian's, unpacked beside what is installed.
-fn promtool(sh: &Shell) -> anyhow::Result<PathBuf> {
-    let folder = workspace::target_dir(sh)?.join("prometheus");
-    let unpacked = cache::folder(&folder.join("unpacked"), |to| {
-        println!("Prometheus: downloading");
-        let suite = debian::codename()?;
-        let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[]);
-        let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?;
-        apt.update()?;
-        apt.unpack("prometheus", to)
-    })?;
-    let promtool = unpacked.join("usr/bin/promtool");
-    ensure!(promtool.exists(), "Debian's package prometheus has no promtool");
-    Ok(promtool)
+pub(crate) struct Programs {
+    pub(crate) prometheus: PathBuf,
+    pub(crate) promtool: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn provide(sh: &Shell) -> anyhow::Result<Self> {
+        let folder = workspace::target_dir(sh)?.join("prometheus");
+        let unpacked = cache::folder(&folder.join("unpacked"), |to| {
+            println!("Prometheus: downloading");
+            let suite = debian::codename()?;
+            let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[]);
+            let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?;
+            apt.update()?;
+            apt.unpack("prometheus", to)
+        })?;
+        let [prometheus, promtool] =
+            ["prometheus", "promtool"].map(|name| unpacked.join("usr/bin").join(name));
+        ensure!(promtool.exists(), "Debian's package prometheus has no promtool");
+        Ok(Self { prometheus, promtool })
+    }
 }
 
 /// The examples of the table of metrics, as rules, of which promtool knows whether they make sense.
@@ -79,15 +86,20 @@ fn as_rules(metrics: &str) -> String {
 }
 
 /// Names of our metrics in a text; recorded ones, whose names have colons, are not among them.
-fn metric_names(text: &str) -> BTreeSet<&str> {
+pub(crate) fn metric_names(text: &str) -> BTreeSet<&str> {
     let is_of_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let words = text.split(|c: char| !is_of_a_name(c));
     words.filter(|word| word.starts_with("tcp_close_")).collect()
 }
 
 /// A histogram is one metric, and has three names.
-fn without_suffix(name: &str) -> &str {
+pub(crate) fn without_suffix(name: &str) -> &str {
     ["_bucket", "_count", "_sum"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name)
+}
+
+/// What the chapters of the page of symptoms are linked by.
+pub(crate) fn chapters(sh: &Shell) -> anyhow::Result<BTreeSet<String>> {
+    Ok(sh.read_file(PATTERNS)?.lines().filter_map(anchor).collect())
 }
 
 /// What a chapter is linked by, as forges have it.

@@ -12,6 +12,13 @@ use anyhow::Context as _;
 /// Runs its arguments until its own standard input ends. Nobody has to be allowed to send a signal to what root runs.
 const UNTIL_INPUT_ENDS: &str = r#""$@" </dev/null & cat >/dev/null; kill $!; wait $!"#;
 
+/// Whose a program is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    Root,
+    Whoever,
+}
+
 /// A program that runs.
 pub(crate) struct Running {
     child: Child,
@@ -20,10 +27,18 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a program of root's with these arguments, its log at this path.
-    pub(crate) fn start(program: &Path, arguments: &[&str], log: PathBuf) -> anyhow::Result<Self> {
-        let words =
-            if rustix::process::geteuid().is_root() { &["sh"][..] } else { &["sudo", "-E", "sh"][..] };
+    /// Starts a program with these arguments, its log at this path.
+    pub(crate) fn start(
+        user: User,
+        program: &Path,
+        arguments: &[&str],
+        log: PathBuf,
+    ) -> anyhow::Result<Self> {
+        let words = if user == User::Root && !rustix::process::geteuid().is_root() {
+            &["sudo", "-E", "sh"][..]
+        } else {
+            &["sh"][..]
+        };
         let (shell, options) = words.split_first().context("a shell")?;
         let output = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = Command::new(shell)
