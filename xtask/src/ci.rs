@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    container, dist, fuzz, kubernetes, page, prometheus, test, units, vm, workspace,
+    container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -45,6 +45,8 @@ enum Step {
     System,
     /// The chart and the bases for Kubernetes, by its schemas and models.
     Kubernetes,
+    /// Dashboards: by Grafana's own types, and every query by a real Prometheus that watches real closes.
+    Grafana,
     /// The page at `/`, in a real browser.
     Page,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
@@ -102,6 +104,7 @@ impl Step {
             Self::Container => container::check(sh)?,
             Self::System => vm::system::run(&vm::system::Options::default())?,
             Self::Kubernetes => kubernetes::check(sh)?,
+            Self::Grafana => grafana::check(sh)?,
             Self::Page => page::check(sh)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Live => test::live_with_second_chance(sh)?,

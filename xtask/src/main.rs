@@ -12,6 +12,7 @@ mod container;
 mod debian;
 mod dist;
 mod fuzz;
+mod grafana;
 mod kubernetes;
 mod page;
 mod prometheus;
