@@ -85,11 +85,6 @@ impl Access {
         })
     }
 
-    /// Whether connections are encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        self.in_force().tls.is_some()
-    }
-
     /// The rules by now. Whoever comes while another looks takes those that there are.
     pub(super) async fn rules(&self) -> Arc<Rules> {
         if let Some(watch) = &self.watch

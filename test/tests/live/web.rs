@@ -8,7 +8,7 @@ use std::{
 };
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tcp_close_test::netns::Netns;
 use tempfile::{TempDir, tempdir};
 
@@ -19,6 +19,8 @@ fn folder() -> TempDir {
     let folder = tempdir().expect("a folder");
     let write = |name: &str, text: String| fs::write(folder.path().join(name), text).expect("write a file");
     let mut params = CertificateParams::new([]).expect("no names");
+    // Otherwise both would have the same name, as who signs himself has.
+    params.distinguished_name.push(DnType::CommonName, "An authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key"));
     let authority = authority.expect("a certificate");
@@ -54,7 +56,8 @@ fn curl(folder: &Path, address: SocketAddr, arguments: &[&str]) -> (bool, String
         .arg(format!("https://{address}/metrics"))
         .output()
         .expect("start curl");
-    (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
 }
 
 fn is_let_in_with_the_password_alone(folder: &Path, address: SocketAddr) {
