@@ -4,8 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use xshell::{Cmd, Shell, cmd};
 
 use crate::{
-    cache,
+    cache, clock,
     debian::{self, Mirrors, PrivateApt},
     dist, workspace,
 };
@@ -34,9 +33,8 @@ const LEAST: (&[&str], &str) = (&["CAP_BPF", "CAP_PERFMON"], "0000008000000000")
 /// As the image has it.
 const SOMEBODY: u32 = 65532;
 
-/// How often a container is asked for what it will soon have, and how long it is left alone between.
-const TRIES: u32 = 600;
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long a container may take to what it will soon have, its end included.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "containers are started by root: run this as root");
@@ -248,26 +246,26 @@ impl Container {
     }
 
     fn soon(&self, what: &str, is_so: impl Fn() -> bool) -> anyhow::Result<()> {
-        for _ in 0..TRIES {
-            if is_so() {
-                return Ok(());
-            }
-            thread::sleep(PAUSE);
-        }
-        bail!("it never {what}: {}", self.last_words())
+        let so = clock::wait_for(PATIENCE, || Ok(is_so().then_some(())))?;
+        so.with_context(|| format!("it never {what}: {}", self.last_words()))
+    }
+
+    fn end(&mut self) -> anyhow::Result<ExitStatus> {
+        let end = clock::wait_for(PATIENCE, || Ok(self.child.try_wait()?))?;
+        end.with_context(|| format!("it never ends: {}", self.last_words()))
     }
 
     fn ends_well(mut self) -> anyhow::Result<()> {
         let pid = i32::try_from(self.pid()?)?;
         let pid = rustix::process::Pid::from_raw(pid).context("a process has a number")?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        let status = self.child.wait()?;
+        let status = self.end()?;
         ensure!(status.success(), "it ended with {status}: {}", self.last_words());
         Ok(())
     }
 
     fn says_what_it_lacks(mut self) -> anyhow::Result<()> {
-        let status = self.child.wait()?;
+        let status = self.end()?;
         let said = self.last_words();
         ensure!(status.code() == Some(3) && said.contains("CAP_BPF"), "it ended with {status}: {said}");
         Ok(())

@@ -1,4 +1,5 @@
-//! `cargo xtask dist`: everything that a release consists of, the same bytes wherever it is made.
+//! `cargo xtask dist`: everything that a release consists of, the same bytes wherever it is made with the same compilers
+//! and the same C library.
 //!
 //! What goes into a package is said once, in `contents`; the formats are files of their own.
 
@@ -78,7 +79,8 @@ pub(crate) fn make(options: &Options) -> anyhow::Result<PathBuf> {
         images.push((arch, program));
     }
     image::write(&release, &images, &folder)?;
-    tarball::chart(&release, &folder)?;
+    tarball::for_kubernetes(&release, &folder)?;
+    sh.copy_file("packaging/oci/seccomp.json", folder.join("seccomp.json"))?;
     sbom::write(&release, &folder)?;
     write_checksums(&folder)?;
     Ok(folder)

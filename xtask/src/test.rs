@@ -46,7 +46,7 @@ pub(crate) fn unit(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
 
 pub(crate) fn live(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
     println!("live tests on this kernel");
-    let failed = live_tests(sh, &["--test-threads", "8"], filter.as_slice())?;
+    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], filter.as_slice())?;
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
@@ -58,7 +58,7 @@ pub(crate) fn live(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
 /// In `vm` there is no second chance.
 pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
     println!("live tests on this kernel");
-    let failed = live_tests(sh, &["--test-threads", "8"], &[])?;
+    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], &[])?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -66,8 +66,9 @@ pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
     ensure!(failed.len() <= MOST_SECOND_CHANCES, "failed: {names}");
     println!("\nfailed beside others, now alone: {names}");
     let tests: Vec<&str> = failed.iter().map(String::as_str).collect();
-    let failed = live_tests(sh, &["--test-threads", "1", "--exact"], &tests)?;
-    ensure!(failed.is_empty(), "failed twice: {}", failed.join(", "));
+    let again = live_tests(sh, &["--test-threads", "1", "--exact"], &tests)?;
+    ensure!(again.failed.is_empty(), "failed twice: {}", again.failed.join(", "));
+    ensure!(again.passed == tests.len(), "not all of them were run again: {names}");
     println!("failed beside others and passed alone: {names}");
     Ok(())
 }
@@ -75,8 +76,32 @@ pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
 /// More failures than these are no accident.
 const MOST_SECOND_CHANCES: usize = 2;
 
-/// Runs live tests; gives back the names of those that failed.
-fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Vec<String>> {
+/// What came of the live tests.
+#[derive(Default)]
+struct Outcome {
+    passed: usize,
+    /// By their names.
+    failed: Vec<String>,
+    /// Programs of tests that began, and those that came to their end.
+    begun: usize,
+    ended: usize,
+}
+
+impl Outcome {
+    /// Takes a line of libtest's.
+    fn hear(&mut self, line: &str) {
+        if let Some(test) = line.strip_prefix("test ") {
+            self.passed += usize::from(test.ends_with(" ... ok"));
+            self.failed.extend(test.strip_suffix(" ... FAILED").map(str::to_owned));
+            self.ended += usize::from(test.starts_with("result: "));
+        }
+        self.begun +=
+            usize::from(line.starts_with("running ") && line.trim_end_matches('s').ends_with(" test"));
+    }
+}
+
+/// Runs live tests. That some fail is no error, but that a program of them dies.
+fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Outcome> {
     let root = rustix::process::geteuid().is_root();
     ensure!(
         root || cmd!(sh, "sudo --version").quiet().ignore_stdout().ignore_stderr().run().is_ok(),
@@ -94,20 +119,16 @@ fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Ve
     .env("TCP_CLOSE_BIN", program);
     println!("$ {command}");
     let mut cargo = Command::from(command).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let mut failed = Vec::new();
+    let mut outcome = Outcome::default();
     for line in BufReader::new(cargo.stdout.take().context("its stdout is a pipe")?).lines() {
         let line = line?;
         println!("{line}");
-        failed.extend(failed_test(&line).map(str::to_owned));
+        outcome.hear(&line);
     }
     let status = cargo.wait()?;
-    ensure!(status.success() || !failed.is_empty(), "the live tests did not come to an end: {status}");
-    Ok(failed)
-}
-
-/// The name of the test that a line of libtest says failed.
-fn failed_test(line: &str) -> Option<&str> {
-    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+    let came_to_an_end = outcome.begun == outcome.ended && (status.success() || !outcome.failed.is_empty());
+    ensure!(came_to_an_end, "the live tests did not come to an end: {status}");
+    Ok(outcome)
 }
 
 #[cfg(test)]
@@ -115,14 +136,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_test_is_known_by_its_line() {
-        for (line, expected) in [
-            ("test time_wait::the_table_is_full ... FAILED", Some("time_wait::the_table_is_full")),
-            ("test time_wait::the_table_is_full ... ok", None),
-            ("test result: FAILED. 97 passed; 1 failed", None),
-            ("    time_wait::the_table_is_full", None),
+    fn what_libtest_says_is_counted() {
+        let mut outcome = Outcome::default();
+        for line in [
+            "running 3 tests",
+            "test time_wait::the_table_is_full ... FAILED",
+            "test time_wait::linger2_bounds_fin_wait2 ... ok",
+            "test crowd::no_change_is_lost has been running for over 60 seconds",
+            "test crowd::no_change_is_lost ... ok",
+            "    time_wait::the_table_is_full",
+            "test result: FAILED. 2 passed; 1 failed",
+            "running 1 test",
         ] {
-            assert_eq!(failed_test(line), expected);
+            outcome.hear(line);
         }
+        assert_eq!(outcome.failed, ["time_wait::the_table_is_full"]);
+        assert_eq!((outcome.passed, outcome.begun, outcome.ended), (2, 2, 1), "the second one died");
     }
 }

@@ -272,7 +272,8 @@ fn whether_there_is_such_a_user_takes_as_long_to_tell() {
         times.into_iter().min().expect("there are three")
     };
     let (known, unknown) = (fastest("alice:wrong"), fastest("mallory:wrong"));
-    assert!(known < 2 * unknown && unknown < 2 * known, "{known:?} {unknown:?}");
+    // One that is not checked at all is refused in a hundredth.
+    assert!(known < 10 * unknown && unknown < 10 * known, "{known:?} {unknown:?}");
 }
 
 #[test]
@@ -280,15 +281,15 @@ fn a_right_password_is_checked_once() {
     let folder = Folder::new();
     folder.write("web.yml", &costly_users(&[("alice", "right")], COST));
     let server = server(&folder);
-    let asked = |credentials: &str| time(|| ask(&server, "/healthz", &basic(credentials)).status);
-    let (first, checked) = asked("alice:right");
-    let (again, remembered) = asked("alice:right");
-    assert_eq!((first, again), (200, 200));
-    assert!(remembered < checked / 4, "{remembered:?} after {checked:?}");
-    for _ in 0..2 {
-        let (wrong, checked_too) = asked("alice:wrong");
-        assert!(wrong == 401 && checked_too > checked / 4, "{checked_too:?}, where {checked:?} is a check");
-    }
+    let fastest = |credentials: &str, expected: u16| {
+        let asked = (0..5).map(|_| time(|| ask(&server, "/healthz", &basic(credentials)).status));
+        let (statuses, times): (Vec<u16>, Vec<Duration>) = asked.unzip();
+        assert_eq!(statuses, [expected; 5]);
+        times.into_iter().min().expect("there are five")
+    };
+    // Wrong ones are checked each time.
+    let (checked, remembered) = (fastest("alice:wrong", 401), fastest("alice:right", 200));
+    assert!(remembered < checked / 4, "{remembered:?}, where {checked:?} is a check");
 }
 
 #[test]

@@ -21,8 +21,9 @@ use crate::{
 /// Where the crowd comes from; who is to be served comes from 127.0.0.1.
 const CROWD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// What a scrape may take while others do as they like. It takes a few milliseconds alone.
-const SCRAPE: Duration = Duration::from_secs(1);
+/// What a scrape may take while others do as they like. It takes a few milliseconds alone; where more connections come than
+/// may wait to be accepted, the kernel drops a SYN, which is sent again after one second and after three.
+const SCRAPE: Duration = Duration::from_secs(4);
 
 /// How many connections a crowd has.
 const MOST: usize = 10_000;
@@ -149,8 +150,9 @@ fn wrong_passwords_hold_up_nobody_else() {
     alice.write_all(head("alice:right").as_bytes()).expect("ask");
     assert_eq!(Response::read(&mut alice).status, 200);
     let took = monotonic().saturating_sub(start);
-    // Her own check, the one under way when she came, and the next in the queue.
-    assert!(took < 6 * check + Duration::from_millis(200), "{took:?}, where a check takes {check:?}");
+    // Her own check, the one under way when she came, and the next in the queue; not the thousand. What else this machine
+    // does takes its share.
+    assert!(took < 100 * check, "{took:?}, where a check takes {check:?}");
     let start = monotonic();
     let mut alice = TcpStream::connect(server.address).expect("connect");
     alice.write_all(head("alice:right").as_bytes()).expect("ask");

@@ -1,4 +1,5 @@
-//! tcp-close as it is shipped: one file that needs no other, of the same bytes on every machine that builds it.
+//! tcp-close as it is shipped: one file that needs no other, of the same bytes wherever the compilers and the C library
+//! are the same.
 
 use std::{
     env,

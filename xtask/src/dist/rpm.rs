@@ -36,6 +36,9 @@ pub(super) fn write(release: &Release, arch: Arch, contents: &Contents, folder: 
         .post_install_script(script("postinstall")?)
         .pre_uninstall_script(script("preuninstall")?)
         .post_uninstall_script(script("postuninstall")?);
+    for folder in OURS {
+        package.with_dir_entry(FileOptions::dir(folder).permissions(0o755))?;
+    }
     for file in contents.files() {
         let place = file.path.replace(ZSH[0], ZSH[1]);
         let options = FileOptions::new(format!("/{place}")).permissions(file.mode());
@@ -50,6 +53,17 @@ pub(super) fn write(release: &Release, arch: Arch, contents: &Contents, folder: 
     package.build()?.write_file(folder.join(name))?;
     Ok(())
 }
+
+/// Folders that are nobody else's, and go with the package.
+const OURS: [&str; 7] = [
+    "/usr/share/doc/tcp-close",
+    "/usr/share/doc/tcp-close/docs",
+    "/usr/share/doc/tcp-close/docs/decisions",
+    "/usr/share/doc/tcp-close/examples",
+    "/usr/share/tcp-close",
+    "/usr/share/tcp-close/grafana",
+    "/usr/share/tcp-close/prometheus",
+];
 
 const DESCRIPTION: &str = "\
 Follows every close of a TCP connection by eBPF programs: who sent the first FIN, how long each state lasted, what

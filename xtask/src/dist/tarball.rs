@@ -1,4 +1,4 @@
-//! Archives: a folder with everything, for hosts without a package manager; the chart for Helm.
+//! Archives: a folder with everything, for hosts without a package manager; what Kubernetes is told.
 
 use std::{
     fs,
@@ -13,7 +13,11 @@ use super::{
 };
 use crate::{vm::Arch, workspace};
 
-const CHART: &str = "packaging/helm/tcp-close";
+/// What is packed by itself: a folder, and the name of its archive before the version.
+const FOLDERS: [(&str, &str, &str); 2] = [
+    ("packaging/helm/tcp-close", "tcp-close-", ".tgz"),
+    ("packaging/kustomize", "tcp-close-kustomize-", ".tar.gz"),
+];
 
 pub(super) fn write(release: &Release, arch: Arch, contents: &Contents, folder: &Path) -> anyhow::Result<()> {
     let name = format!("tcp-close-{}-{}-linux", release.version, arch.name());
@@ -44,15 +48,18 @@ pub(super) fn append(
     Ok(())
 }
 
-/// The chart for Helm, as `helm package` packs it.
-pub(super) fn chart(release: &Release, folder: &Path) -> anyhow::Result<()> {
-    let mut archive = Builder::new(Vec::new());
-    for path in files_in(&workspace::root().join(CHART))? {
-        let name = path.strip_prefix(workspace::root().join("packaging/helm"))?;
-        append(&mut archive, release, &name.to_string_lossy(), 0o644, &fs::read(&path)?)?;
+/// For Kubernetes: the chart, as `helm package` packs it, and the bases for kustomize.
+pub(super) fn for_kubernetes(release: &Release, folder: &Path) -> anyhow::Result<()> {
+    for (packed, before, behind) in FOLDERS {
+        let packed = workspace::root().join(packed);
+        let mut archive = Builder::new(Vec::new());
+        for path in files_in(&packed)? {
+            let name = path.strip_prefix(packed.parent().unwrap_or(&packed))?;
+            append(&mut archive, release, &name.to_string_lossy(), 0o644, &fs::read(&path)?)?;
+        }
+        let name = format!("{before}{}{behind}", release.version);
+        fs::write(folder.join(name), gzip(&archive.into_inner()?)?)?;
     }
-    let name = format!("tcp-close-{}.tgz", release.version);
-    fs::write(folder.join(name), gzip(&archive.into_inner()?)?)?;
     Ok(())
 }
 

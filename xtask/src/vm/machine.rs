@@ -118,9 +118,10 @@ impl Machine<'_> {
             }
             match inbox.recv_timeout(heartbeat.saturating_sub(age)) {
                 Ok(line) => {
-                    heard = age;
                     writeln!(log, "{line}")?;
                     tell(News::Line(&line));
+                    // Whoever is told may take his time.
+                    heard = now().saturating_sub(start);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     heartbeat += HEARTBEAT;

@@ -26,6 +26,7 @@ use crate::{
     cache,
     debian::{Mirrors, PrivateApt},
     dist,
+    prometheus::Programs,
     running::free_port,
     workspace,
 };
@@ -89,6 +90,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let disk = root::provide(&sh, &mirrors, &folder)?;
     let initramfs = folder.join("initramfs");
     fs::write(&initramfs, self::initramfs(&busybox, &kernel, &package)?)?;
+    // Now, since the machine does not wait for a download.
+    let prometheus = Programs::provide(&sh)?.prometheus;
     let (metrics, word) = (free_port()?, free_port()?);
     let machine = Machine {
         arch,
@@ -101,7 +104,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         ports: &[(metrics, METRICS), (word, WORD)],
         log: &folder.join("console.log"),
     };
-    follow(&machine, || scrape::run(&sh, &folder, metrics, word))
+    follow(&machine, || scrape::run(&sh, &prometheus, &folder, metrics, word))
 }
 
 /// What the machine starts from: its modules, and what it is to do.

@@ -67,9 +67,18 @@ pub(super) fn cannot_serve(error: io::Error) -> Failure {
     Failure::Other(anyhow::Error::new(error).context("cannot serve"))
 }
 
+/// Connections that may wait to be accepted, as many as the unit's socket lets: whoever finds no room has his SYN sent
+/// again a second later. `net.core.somaxconn` may allow fewer.
+const BACKLOG: i32 = 1024;
+
 /// Listens for HTTP: port 0 lets the kernel choose.
 fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind(address)
+        // The standard library lets 128 wait; a socket that listens may be told another number.
+        .and_then(|listener| {
+            rustix::net::listen(&listener, BACKLOG)?;
+            Ok(listener)
+        })
         .with_context(|| format!("cannot listen on {address} (choose another with --web.listen-address)"))
         .map_err(Failure::Other)
 }

@@ -6,10 +6,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use xshell::{Shell, cmd};
 
-use crate::{
-    prometheus::Programs,
-    running::{Running, User, free_port},
-};
+use crate::running::{Running, User, free_port};
 
 /// What it must have been told, and what that shows: that it reached the daemon, that this counts closes, that its hooks
 /// are there, and that nothing was lost on the way.
@@ -25,8 +22,13 @@ const TRIES: u32 = 120;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Scrapes the daemon at this port of loopback until all queries have an answer, and then says so at the other.
-pub(super) fn run(sh: &Shell, folder: &Path, metrics: u16, word: u16) -> anyhow::Result<()> {
-    let Programs { prometheus, .. } = Programs::provide(sh)?;
+pub(super) fn run(
+    sh: &Shell,
+    prometheus: &Path,
+    folder: &Path,
+    metrics: u16,
+    word: u16,
+) -> anyhow::Result<()> {
     let data = folder.join("prometheus");
     sh.remove_path(&data)?;
     fs::create_dir_all(&data)?;
@@ -45,7 +47,7 @@ pub(super) fn run(sh: &Shell, folder: &Path, metrics: u16, word: u16) -> anyhow:
         format!("--web.listen-address={server}"),
     ];
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let running = Running::start(User::Whoever, &prometheus, &options, data.join("log"))?;
+    let running = Running::start(User::Whoever, prometheus, &options, data.join("log"))?;
     let mut missing = QUERIES.to_vec();
     for _ in 0..TRIES {
         missing.retain(|query| !has_answer(sh, &server, query).unwrap_or_default());
