@@ -2,13 +2,15 @@
 //!
 //! A step that fails does not stop the others, so one run tells all.
 
-use anyhow::{Context as _, bail};
+use std::{fmt, time::Duration};
+
+use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units, vm, workspace,
+    clock, container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units, vm, workspace,
 };
 
 #[derive(Args)]
@@ -60,20 +62,44 @@ enum Step {
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let sh = workspace::shell()?;
     let steps = if options.steps.is_empty() { Step::value_variants() } else { &options.steps };
-    let mut failed = Vec::new();
+    let mut outcomes = Vec::new();
     for step in steps {
         let name = step.name();
         println!("\n=== {name}");
-        if let Err(error) = step.run(&sh) {
+        let start = clock::now();
+        let outcome = step.run(&sh);
+        if let Err(error) = &outcome {
             println!("=== {name} failed: {error:#}");
-            failed.push(name);
+        }
+        outcomes.push(Outcome { name, took: clock::now().saturating_sub(start), error: outcome.err() });
+    }
+    println!();
+    for outcome in &outcomes {
+        println!("{outcome}");
+    }
+    let failed: Vec<&str> =
+        outcomes.iter().filter(|outcome| outcome.error.is_some()).map(|outcome| &*outcome.name).collect();
+    ensure!(failed.is_empty(), "{} of {} steps failed: {}", failed.len(), steps.len(), failed.join(", "));
+    println!("all {} steps passed", steps.len());
+    Ok(())
+}
+
+/// How a step ended: told once more at the end, for whoever reads no more than that.
+struct Outcome {
+    name: String,
+    took: Duration,
+    error: Option<anyhow::Error>,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, took, error } = self;
+        write!(f, "{name:<12} {:>5} s  ", took.as_secs())?;
+        match error {
+            Some(error) => write!(f, "FAILED: {error:#}"),
+            None => f.write_str("passed"),
         }
     }
-    if failed.is_empty() {
-        println!("\nall {} steps passed", steps.len());
-        return Ok(());
-    }
-    bail!("{} of {} steps failed: {}", failed.len(), steps.len(), failed.join(", "))
 }
 
 impl Step {

@@ -129,13 +129,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         report::table(&reports),
         clock::now().saturating_sub(start).as_secs().div_ceil(60)
     );
-    let red = total - reports.iter().filter(|report| report.passed()).count();
     if options.broken {
         report::is_noticed_everywhere(&reports)?;
     }
-    if red > 0 {
-        bail!("{red} of {total} machines did not pass");
-    }
+    let red: Vec<String> = reports.iter().filter_map(Report::failure).collect();
+    ensure!(red.is_empty(), "{} of {total} machines did not pass: {}", red.len(), red.join("; "));
+    ensure!(reports.len() == total, "{} of {total} machines could not be run", total - reports.len());
     if options.write_support {
         support::write(&reports)?;
     }

@@ -169,8 +169,14 @@ impl Report {
         &self.calls
     }
 
-    pub(super) fn passed(&self) -> bool {
-        self.verdict == Verdict::Passed
+    /// In a few words, for one that did not pass: which it is, and what failed there.
+    pub(super) fn failure(&self) -> Option<String> {
+        let Self { variant, scenarios, verdict, .. } = self;
+        match verdict {
+            Verdict::Passed => None,
+            Verdict::Failed => Some(format!("{variant}: {}", scenarios.failed.join(", "))),
+            verdict => Some(format!("{variant}: {}", verdict.text())),
+        }
     }
 
     /// What is to be said of it when it ends.
