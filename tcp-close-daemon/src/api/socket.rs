@@ -10,11 +10,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::unistd::{Group, Uid};
+use nix::unistd::Uid;
 use procfs::process::Process;
 
 /// Members of this group may ask, if there is one; otherwise only the daemon's own user, and root.
 const GROUP: &str = "tcp-close";
+
+/// The groups of this host (group(5)).
+///
+/// The C library, asked for a group, loads what `/etc/nsswitch.conf` names into the program, and a program that needs no
+/// file but its own, as tcp-close is shipped, does not survive that. Packages make the group here.
+const GROUPS: &str = "/etc/group";
 
 /// Its own user and the group, to read and to write: that is what it takes to connect.
 const MODE: u32 = 0o660;
@@ -82,20 +88,31 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     }
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    // Where there is no /etc/group there is no group either: an image with nothing else in it has none.
-    let group = Group::from_name(GROUP).unwrap_or_else(|error| {
-        tracing::debug!(%error, "group {GROUP} cannot be looked up");
-        None
-    });
+    // Where there is no such file there is no group either: an image with nothing else in it has none.
+    let group = fs::read_to_string(GROUPS).map_or_else(
+        |error| {
+            tracing::debug!(%error, "group {GROUP} cannot be looked up in {GROUPS}");
+            None
+        },
+        |groups| number_of(GROUP, &groups),
+    );
     // A filter of system calls may forbid even what would change nothing.
     if let Some(group) = group
-        && fs::metadata(path)?.gid() != group.gid.as_raw()
-        && let Err(error) = chown(path, None, Some(group.gid.as_raw()))
+        && fs::metadata(path)?.gid() != group
+        && let Err(error) = chown(path, None, Some(group))
     {
         tracing::warn!(%error, "the socket cannot be given to group {GROUP}: only this user and root may use it");
     }
     fs::set_permissions(path, Permissions::from_mode(MODE))?;
     Ok(listener)
+}
+
+/// The number of a group, in the words of `/etc/group`.
+fn number_of(group: &str, groups: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == group).then(|| fields.nth(1)?.parse().ok())?
+    })
 }
 
 /// Whoever asks has to be of the socket's group, whatever mode somebody has given it since.
@@ -146,6 +163,15 @@ impl Drop for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let groups =
+            "root:x:0:\ntcp-closed:x:7:\n# tcp-close\ntcp-close:x:992:member,other\nbroken:x:\nodd\n";
+        let number = |name| number_of(name, groups);
+        assert_eq!([number("tcp-close"), number("root"), number("tcp")], [Some(992), Some(0), None]);
+        assert_eq!([number("broken"), number("odd")], [None, None]);
+    }
 
     #[test]
     fn one_daemon_answers_at_a_socket() {

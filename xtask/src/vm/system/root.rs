@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// What is in it beside what every Debian has.
-const PACKAGES: &str = "systemd,systemd-sysv,dbus,curl,iproute2,netcat-openbsd,procps,init-system-helpers";
+const PACKAGES: &str =
+    "systemd,systemd-sysv,libnss-systemd,dbus,curl,iproute2,netcat-openbsd,procps,init-system-helpers";
 
 /// The size of the disk; what is not written takes no room.
 const SIZE: &str = "600M";
