@@ -1,6 +1,10 @@
 //! The command `tcp-close`.
 
-use std::{io::Write as _, process::ExitCode};
+use std::{
+    io::Write as _,
+    panic,
+    process::{self, ExitCode},
+};
 
 use tcp_close::{
     cli::{Cli, Command},
@@ -10,6 +14,7 @@ use tcp_close::{
 use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
+    end_by_panic();
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -34,4 +39,14 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// A panic is a mistake of ours, and ends the program in whichever thread it happens: whoever manages the service starts it
+/// anew, and nobody goes on with half of it.
+fn end_by_panic() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |what| {
+        tell(what);
+        process::abort();
+    }));
 }

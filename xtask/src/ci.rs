@@ -10,7 +10,9 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    clock, container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units, vm, workspace,
+    clock, container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units,
+    vm::{self, static_build},
+    workspace,
 };
 
 #[derive(Args)]
@@ -130,10 +132,10 @@ impl Step {
             Self::Container => container::check(sh)?,
             Self::System => vm::system::run(&vm::system::Options::default())?,
             Self::Kubernetes => kubernetes::check(sh)?,
-            Self::Grafana => grafana::check(sh)?,
-            Self::Page => page::check(sh)?,
+            Self::Grafana => grafana::check(&static_build::shell()?)?,
+            Self::Page => page::check(&static_build::shell()?)?,
             Self::Fuzz => fuzz::run_each(sh)?,
-            Self::Live => test::live_with_second_chance(sh)?,
+            Self::Live => test::live_with_second_chance(&static_build::shell()?)?,
             Self::Vm => vm::run_all()?,
         }
         Ok(())

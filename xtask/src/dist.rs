@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// Only for this architecture; without it, for all.
     #[arg(long, value_enum)]
     arch: Vec<Arch>,
+    /// Make all of it a second time, from a clone in another folder, and fail where a byte differs.
+    #[arg(long)]
+    verify: bool,
 }
 
 /// What all of a release has in common.
@@ -46,9 +49,37 @@ struct Release {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let folder = make(options)?;
+    let checksums = fs::read_to_string(folder.join(CHECKSUMS))?;
     println!("\n{}:", folder.display());
-    print!("{}", fs::read_to_string(folder.join(CHECKSUMS))?);
+    print!("{checksums}");
+    if options.verify {
+        let again = checksums_of_a_clone(options)?;
+        let differing: Vec<&str> = again.lines().filter(|line| !checksums.contains(line)).collect();
+        ensure!(again == checksums, "made in another folder it differs:\n{}", differing.join("\n"));
+        println!("made in another folder it is the same, byte for byte");
+    }
     Ok(())
+}
+
+/// The checksums of what the last commit gives, in a folder of its own, with nothing built before.
+fn checksums_of_a_clone(options: &Options) -> anyhow::Result<String> {
+    let sh = workspace::shell()?;
+    ensure!(
+        cmd!(sh, "git status --porcelain --untracked-files=no").quiet().read()?.is_empty(),
+        "what is not committed is not in a clone"
+    );
+    let folder = tempfile::tempdir_in(workspace::target_dir(&sh)?)?;
+    let (root, clone) = (workspace::root(), folder.path().join("a clone"));
+    cmd!(sh, "git clone --quiet {root} {clone}").run()?;
+    sh.change_dir(&clone);
+    let target = folder.path().join("target");
+    let arches = options.arch.iter().flat_map(|arch| ["--arch", arch.name()]);
+    cmd!(sh, "cargo run --quiet --package xtask -- dist {arches...}")
+        .env("CARGO_TARGET_DIR", &target)
+        // The running cargo has told of its own manifest.
+        .env_remove("CARGO_MANIFEST_DIR")
+        .run()?;
+    Ok(fs::read_to_string(target.join("dist").join(CHECKSUMS))?)
 }
 
 /// The name of the file that has the checksums of all others.

@@ -53,7 +53,7 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     let address = format!("127.0.0.1:{}", free_port()?);
     let socket = folder.join("tcp-close.sock").display().to_string();
     let arguments = ["daemon", "--web.listen-address", &address, "--socket", &socket];
-    let program = target.join("release/tcp-close");
+    let program = workspace::release_dir(sh)?.join("tcp-close");
     let daemon = Running::start(User::Root, &program, &arguments, folder.join("daemon.log"))?;
     wait_until_ready(&daemon)?;
 

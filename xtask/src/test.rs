@@ -108,7 +108,7 @@ fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Ou
         "the live tests load programs into the kernel: run `cargo xtask test --live` as root"
     );
     cmd!(sh, "cargo build --release --package tcp-close-daemon --bin tcp-close").run()?;
-    let program = workspace::target_dir(sh)?.join("release/tcp-close");
+    let program = workspace::release_dir(sh)?.join("tcp-close");
     // cargo itself stays unprivileged, so that no file in the target directory becomes root's.
     let runner = ["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"];
     let runner = if root { &[][..] } else { &runner[..] };

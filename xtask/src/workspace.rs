@@ -48,6 +48,15 @@ pub(crate) fn target_dir(sh: &Shell) -> anyhow::Result<PathBuf> {
     Ok(metadata.target_directory)
 }
 
+/// The variable that tells cargo what to build for, if not for this machine as it is.
+pub(crate) const TARGET: &str = "CARGO_BUILD_TARGET";
+
+/// Where cargo puts programs of the release profile.
+pub(crate) fn release_dir(sh: &Shell) -> anyhow::Result<PathBuf> {
+    let target = target_dir(sh)?;
+    Ok(sh.var_os(TARGET).map_or(target.clone(), |triple| target.join(triple)).join("release"))
+}
+
 /// Where `cargo xtask setup` installs programs; they are in `bin/` below.
 pub(crate) fn tools(target: &Path) -> PathBuf {
     target.join("tools")

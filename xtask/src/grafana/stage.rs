@@ -39,14 +39,18 @@ impl<'a> Stage<'a> {
         let programs = Programs::provide(sh)?;
         cmd!(sh, "cargo build --release --package tcp-close-daemon --bin tcp-close").run()?;
         cmd!(sh, "cargo build --release --package tcp-close-test --bin every-ending").run()?;
-        let target = workspace::target_dir(sh)?;
-        let folder = target.join("grafana");
+        let programs_of_ours = workspace::release_dir(sh)?;
+        let folder = workspace::target_dir(sh)?.join("grafana");
         let data = folder.join("data");
         sh.remove_path(&data)?;
         sh.create_dir(&data)?;
 
-        let closes =
-            Running::start(User::Root, &target.join("release/every-ending"), &[], folder.join("closes.log"))?;
+        let closes = Running::start(
+            User::Root,
+            &programs_of_ours.join("every-ending"),
+            &[],
+            folder.join("closes.log"),
+        )?;
         let namespaces = namespaces(&closes)?;
         let ports = [free_port()?, free_port()?, free_port()?];
         let [server, ..] = ports.map(|port| format!("127.0.0.1:{port}"));
@@ -66,7 +70,7 @@ impl<'a> Stage<'a> {
                 arguments.extend(["--netns", namespace]);
             }
             arguments.extend(more);
-            let program = target.join("release/tcp-close");
+            let program = programs_of_ours.join("tcp-close");
             Running::start(User::Root, &program, &arguments, folder.join(format!("{name}.log")))
         };
         let roomy = daemon("roomy", ports[1], &[])?;

@@ -7,16 +7,6 @@ use xshell::{Shell, cmd};
 
 use super::{Arch, static_build, tools::Tools};
 
-/// How the release profile is changed for what runs inside.
-const PROFILE: [(&str, &str); 3] = [
-    // It takes as long as everything else, and nothing inside is so fast that it would show.
-    ("CARGO_PROFILE_RELEASE_LTO", "off"),
-    // As tests are built, so that they and the program share what they are built from.
-    ("CARGO_PROFILE_RELEASE_PANIC", "unwind"),
-    // Less to unpack at each start. Symbols are for debuggers, and there is none inside.
-    ("CARGO_PROFILE_RELEASE_STRIP", "symbols"),
-];
-
 /// The programs of one architecture.
 pub(super) struct Programs {
     pub(super) live: Vec<u8>,
@@ -30,9 +20,9 @@ impl Programs {
         println!("building the live tests for {}", arch.name());
         let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
         // cargo builds the programs of a package with its tests.
-        let test = static_build::command(live.envs(PROFILE), arch, tools, Vec::new())?.read()?;
+        let test = static_build::command(sh, live, arch, tools)?.read()?;
         let tcp_close = cmd!(sh, "cargo build --package tcp-close-daemon --bin tcp-close");
-        let tcp_close = static_build::command(tcp_close.envs(PROFILE), arch, tools, Vec::new())?.read()?;
+        let tcp_close = static_build::command(sh, tcp_close, arch, tools)?.read()?;
         Ok(Self {
             live: built(&test, "live")?,
             tcp_close: built(&tcp_close, "tcp-close")?,

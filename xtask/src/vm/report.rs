@@ -169,6 +169,10 @@ impl Report {
         &self.calls
     }
 
+    pub(super) fn passed(&self) -> bool {
+        self.verdict == Verdict::Passed
+    }
+
     /// In a few words, for one that did not pass: which it is, and what failed there.
     pub(super) fn failure(&self) -> Option<String> {
         let Self { variant, scenarios, verdict, .. } = self;

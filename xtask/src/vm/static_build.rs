@@ -1,24 +1,29 @@
 //! Programs that need no file but their own, for this machine's architecture or another.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
 };
 
+use anyhow::Context as _;
 use serde::Deserialize;
-use xshell::Cmd;
+use xshell::{Cmd, Shell};
 
 use super::{Arch, tools::Tools};
+use crate::workspace::{self, Rustc};
 
-/// A cargo command that builds that way, in the release profile, with these flags for the compiler; it prints messages
-/// for [`executable`].
+/// A cargo command that builds that way, in the release profile; it prints messages for [`executable`].
+///
+/// What is shipped and what runs in the lab are built alike, and so but once.
 pub(crate) fn command<'a>(
+    sh: &Shell,
     command: Cmd<'a>,
     arch: Arch,
     tools: &Tools,
-    mut flags: Vec<OsString>,
 ) -> anyhow::Result<Cmd<'a>> {
-    flags.push("-Ctarget-feature=+crt-static".into());
+    let mut flags = flags(sh)?;
     let mut command = command
         .args(["--release", "--locked", "--quiet", "--message-format", "json-render-diagnostics"])
         // With a target named, the flags are for it alone: what runs on this machine while building stays dynamic.
@@ -32,14 +37,55 @@ pub(crate) fn command<'a>(
             .arg("-Zbuild-std=std,panic_abort")
             .env("RUSTC_BOOTSTRAP", "1");
     }
-    // It goes before RUSTFLAGS and every configuration file, and knows no spaces.
-    Ok(command.env("CARGO_ENCODED_RUSTFLAGS", flags.join(OsStr::new("\x1f"))))
+    Ok(command.env(FLAGS, flags.join(SEPARATOR.as_ref())))
+}
+
+/// A shell in which cargo builds that way whatever it builds for this machine, so that what is tested here is what is
+/// shipped, and nothing has to be built a second time.
+pub(crate) fn shell() -> anyhow::Result<Shell> {
+    let sh = workspace::shell()?;
+    sh.set_var(FLAGS, flags(&sh)?.join(SEPARATOR.as_ref()));
+    sh.set_var(workspace::TARGET, Arch::X86_64.target());
+    Ok(sh)
+}
+
+/// Where cargo looks for flags of the compiler before it looks at RUSTFLAGS or into a file; and what is between them, since
+/// there may be spaces in them.
+const FLAGS: &str = "CARGO_ENCODED_RUSTFLAGS";
+const SEPARATOR: &str = "\x1f";
+
+fn flags(sh: &Shell) -> anyhow::Result<Vec<OsString>> {
+    let mut flags = vec![OsString::from("-Ctarget-feature=+crt-static")];
+    for (from, to) in nowhere(sh)? {
+        let mut flag = prefixed("--remap-path-prefix=", from.as_os_str());
+        flag.push("=");
+        flag.push(to);
+        flags.push(flag);
+    }
+    Ok(flags)
 }
 
 fn prefixed(prefix: &str, word: &OsStr) -> OsString {
     let mut prefixed = OsString::from(prefix);
     prefixed.push(word);
     prefixed
+}
+
+/// What paths of this machine are called in the program, which tells where a panic was.
+fn nowhere(sh: &Shell) -> anyhow::Result<Vec<(PathBuf, &'static str)>> {
+    let cargo = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo = cargo.or_else(|| Some(Path::new(&env::var_os("HOME")?).join(".cargo")));
+    let cargo = cargo.context("there is neither CARGO_HOME nor HOME")?;
+    let mut paths = vec![
+        (workspace::root(), "/tcp-close"),
+        (workspace::target_dir(sh)?, "/target"),
+        (Rustc::ask(sh)?.library(), "/rust/library"),
+    ];
+    // A folder for each registry: which one it was does not matter, since Cargo.lock has the checksums.
+    for registry in fs::read_dir(cargo.join("registry/src")).context("cargo has no crates yet")? {
+        paths.push((registry?.path(), "/crates"));
+    }
+    Ok(paths)
 }
 
 /// The program of this name among cargo's messages.
