@@ -26,9 +26,11 @@ pub struct Memory {
     going_on: HashMap<Which, u64>,
     most: usize,
     bytes: usize,
-    /// How much was told, ever.
+    /// How much was told, ever. What is remembered has numbers in a row, of which this is the last.
     told: u64,
     forgotten: u64,
+    /// Where the next one is packed, so that none of them makes room for itself bit by bit.
+    packing: Vec<u8>,
 }
 
 /// How a memory is doing. Counters only grow.
@@ -74,20 +76,38 @@ impl Entry {
 impl Memory {
     /// Room for so many.
     pub fn of(most: usize) -> Self {
-        Self { entries: VecDeque::new(), going_on: HashMap::new(), most, bytes: 0, told: 0, forgotten: 0 }
+        Self {
+            entries: VecDeque::new(),
+            going_on: HashMap::new(),
+            most,
+            bytes: 0,
+            told: 0,
+            forgotten: 0,
+            packing: Vec::new(),
+        }
     }
 
     /// Remembers one more.
     pub fn add(&mut self, observation: &Observation, home: Option<Arc<Home>>, anchor: Anchor) {
-        self.told += 1;
-        let Ok(packed) = postcard::to_allocvec(observation) else {
+        let mut packing = std::mem::take(&mut self.packing);
+        packing.clear();
+        let Ok(packed) = postcard::to_extend(observation, packing) else {
             // Plain structures of numbers can be packed.
             return;
         };
+        self.told += 1;
         let (at, which) = when_and_which(observation);
         self.supersede(which, observation);
-        let entry =
-            Entry { number: self.told, superseded: false, at, which, home, anchor, packed: packed.into() };
+        let entry = Entry {
+            number: self.told,
+            superseded: false,
+            at,
+            which,
+            home,
+            anchor,
+            packed: packed.as_slice().into(),
+        };
+        self.packing = packed;
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         while self.entries.len() > self.most || self.bytes > self.most.saturating_mul(BYTES_PER_ENTRY) {
@@ -109,16 +129,19 @@ impl Memory {
                 self.going_on.insert(which, self.told);
             }
             Observation::MinisockEnded(_) => {
-                let place = self
-                    .going_on
-                    .remove(&which)
-                    .and_then(|number| self.entries.binary_search_by_key(&number, |entry| entry.number).ok());
-                if let Some(entry) = place.and_then(|place| self.entries.get_mut(place)) {
+                let number = self.going_on.remove(&which);
+                if let Some(entry) = number.and_then(|number| self.numbered(number)) {
                     entry.superseded = true;
                 }
             }
             _ => {}
         }
+    }
+
+    /// The one with this number, if it is remembered.
+    fn numbered(&mut self, number: u64) -> Option<&mut Entry> {
+        let place = number.checked_sub(self.entries.front()?.number)?;
+        self.entries.get_mut(usize::try_from(place).ok()?)
     }
 
     /// Forgets all of it, which nobody wants any more.
