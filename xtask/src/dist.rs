@@ -48,6 +48,11 @@ struct Release {
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let sh = workspace::shell()?;
+    ensure!(
+        !options.verify || cmd!(sh, "git status --porcelain --untracked-files=no").quiet().read()?.is_empty(),
+        "what is not committed is not in a clone"
+    );
     let folder = make(options)?;
     let checksums = fs::read_to_string(folder.join(CHECKSUMS))?;
     println!("\n{}:", folder.display());
@@ -64,10 +69,6 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// The checksums of what the last commit gives, in a folder of its own, with nothing built before.
 fn checksums_of_a_clone(options: &Options) -> anyhow::Result<String> {
     let sh = workspace::shell()?;
-    ensure!(
-        cmd!(sh, "git status --porcelain --untracked-files=no").quiet().read()?.is_empty(),
-        "what is not committed is not in a clone"
-    );
     let folder = tempfile::tempdir_in(workspace::target_dir(&sh)?)?;
     let (root, clone) = (workspace::root(), folder.path().join("a clone"));
     cmd!(sh, "git clone --quiet {root} {clone}").run()?;

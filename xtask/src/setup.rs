@@ -37,7 +37,8 @@ fn install(sh: &Shell, target: &Path, name: &str, version: &str) -> anyhow::Resu
     }
     println!("{name} {version}: installing");
     let root = workspace::tools(target);
-    // Optimised as their authors want them, they take longer to build than they save. Without CARGO_TARGET_DIR cargo builds in a temporary folder and takes it away afterwards.
+    // Optimised as their authors want them, they take longer to build than they save. Without CARGO_TARGET_DIR cargo
+    // builds in a temporary folder and takes it away afterwards.
     cmd!(sh, "cargo install --locked {name} --version {version} --root {root} --force --quiet")
         .env_remove("CARGO_TARGET_DIR")
         .envs([

@@ -89,13 +89,14 @@ fn make(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
     // Where there is no such file there is no group either: an image with nothing else in it has none.
-    let group = fs::read_to_string(GROUPS).map_or_else(
-        |error| {
-            tracing::debug!(%error, "group {GROUP} cannot be looked up in {GROUPS}");
+    let group = match fs::read(GROUPS) {
+        Ok(groups) => number_of(GROUP, &String::from_utf8_lossy(&groups)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!(%error, "group {GROUP} cannot be looked up in {GROUPS}");
             None
-        },
-        |groups| number_of(GROUP, &groups),
-    );
+        }
+    };
     // A filter of system calls may forbid even what would change nothing.
     if let Some(group) = group
         && fs::metadata(path)?.gid() != group

@@ -44,6 +44,10 @@ pub(crate) fn command<'a>(
 /// shipped, and nothing has to be built a second time.
 pub(crate) fn shell() -> anyhow::Result<Shell> {
     let sh = workspace::shell()?;
+    if env::consts::ARCH != Arch::X86_64.name() {
+        // What is shipped is built on machines of that architecture.
+        return Ok(sh);
+    }
     sh.set_var(FLAGS, flags(&sh)?.join(SEPARATOR.as_ref()));
     sh.set_var(workspace::TARGET, Arch::X86_64.target());
     Ok(sh)
