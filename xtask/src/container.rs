@@ -1,7 +1,7 @@
 //! `cargo xtask ci container`: the image, run by an OCI runtime with the capabilities that are documented and no more.
 
 use std::{
-    env, fs,
+    fs,
     os::unix::fs::chown,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -11,13 +11,9 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
-use xshell::{Cmd, Shell, cmd};
+use xshell::{Shell, cmd};
 
-use crate::{
-    cache, clock,
-    debian::{self, Mirrors, PrivateApt},
-    dist, workspace,
-};
+use crate::{clock, debian::Unpacked, dist, workspace};
 
 const PROFILE: &str = "packaging/oci/seccomp.json";
 
@@ -40,7 +36,8 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "containers are started by root: run this as root");
     let folder = workspace::target_dir(sh)?.join("container");
     fs::create_dir_all(&folder)?;
-    let tools = Tools::provide(sh, &folder)?;
+    // An OCI runtime, and what reads images.
+    let tools = Unpacked::provide(sh, &folder, &["runc", "skopeo"])?;
     let image = dist::image(sh, &folder)?;
     // Whoever pulls it chooses a variant by what the index says.
     tools.find(cmd!(sh, "skopeo inspect --raw oci-archive:{image}")).ignore_stdout().run()?;
@@ -58,39 +55,6 @@ pub(crate) fn check(sh: &Shell) -> anyhow::Result<()> {
     println!("user {SOMEBODY}, no capability");
     let container = Container::start(sh, &tools, &folder, &root, &config["config"], SOMEBODY, &[])?;
     container.says_what_it_lacks()
-}
-
-/// An OCI runtime, and what reads images.
-struct Tools {
-    folder: PathBuf,
-}
-
-impl Tools {
-    fn provide(sh: &Shell, folder: &Path) -> anyhow::Result<Self> {
-        let folder = cache::folder(&folder.join("tools"), |to| {
-            println!("runc and skopeo: downloading");
-            let suite = debian::codename()?;
-            let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[&suite]);
-            let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?.beside_what_is_installed();
-            apt.update()?;
-            fs::create_dir_all(to)?;
-            apt.unpack_what_is_missing(&["runc", "skopeo"], to)
-        })?;
-        Ok(Self { folder })
-    }
-
-    fn path(&self) -> String {
-        let path = env::var("PATH").unwrap_or_default();
-        format!("{0}/usr/bin:{0}/usr/sbin:{path}:/usr/sbin", self.folder.display())
-    }
-
-    fn libraries(&self) -> String {
-        format!("{0}/usr/lib/{1}-linux-gnu:{0}/lib/{1}-linux-gnu", self.folder.display(), env::consts::ARCH)
-    }
-
-    fn find<'a>(&self, command: Cmd<'a>) -> Cmd<'a> {
-        command.env("PATH", self.path()).env("LD_LIBRARY_PATH", self.libraries()).quiet()
-    }
 }
 
 /// The file system of the image's first variant, as a container gets it.
@@ -131,7 +95,7 @@ impl Container {
     /// Starts one as Kubernetes would: nothing ambient, no new privileges, nothing to write to but a folder for the socket.
     fn start(
         sh: &Shell,
-        tools: &Tools,
+        tools: &Unpacked,
         folder: &Path,
         root: &Path,
         config: &Value,
@@ -183,8 +147,7 @@ impl Container {
             .args(["run", "--bundle"])
             .arg(bundle)
             .arg(format!("tcp-close-{port}"))
-            .env("PATH", tools.path())
-            .env("LD_LIBRARY_PATH", tools.libraries())
+            .envs(tools.environment())
             .stdin(Stdio::null())
             .stdout(said.try_clone()?)
             .stderr(said)

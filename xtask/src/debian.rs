@@ -5,6 +5,7 @@
 //! signatures as ever.
 
 use std::{
+    env,
     ffi::OsString,
     fs,
     path::{Path, PathBuf},
@@ -12,7 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use xshell::{Shell, cmd};
+use xshell::{Cmd, Shell, cmd};
+
+use crate::cache;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
@@ -242,5 +245,45 @@ impl<'a> PrivateApt<'a> {
             }
         }
         Ok(())
+    }
+}
+
+/// Programs of Debian's that are used without being installed, with what they need and this machine lacks.
+pub(crate) struct Unpacked {
+    folder: PathBuf,
+}
+
+impl Unpacked {
+    /// Downloads these packages into `folder`, unless they are there.
+    pub(crate) fn provide(sh: &Shell, folder: &Path, packages: &[&str]) -> anyhow::Result<Self> {
+        let folder = cache::folder(&folder.join("tools"), |to| {
+            println!("{}: downloading", packages.join(" and "));
+            let suite = codename()?;
+            let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[&suite]);
+            let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?.beside_what_is_installed();
+            apt.update()?;
+            fs::create_dir_all(to)?;
+            apt.unpack_what_is_missing(packages, to)
+        })?;
+        Ok(Self { folder })
+    }
+
+    /// The same command, which finds them.
+    pub(crate) fn find<'c>(&self, command: Cmd<'c>) -> Cmd<'c> {
+        let [(path, programs), (loaded, libraries)] = self.environment();
+        command.env(path, programs).env(loaded, libraries).quiet()
+    }
+
+    /// The variables by which programs and their libraries are found.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+        let path = env::var("PATH").unwrap_or_default();
+        let folder = self.folder.display();
+        [
+            ("PATH", format!("{folder}/usr/bin:{folder}/usr/sbin:{path}:/usr/sbin")),
+            (
+                "LD_LIBRARY_PATH",
+                format!("{folder}/usr/lib/{0}-linux-gnu:{folder}/lib/{0}-linux-gnu", env::consts::ARCH),
+            ),
+        ]
     }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "developer commands talk to a terminal")]
 
+mod bench;
 mod bytecode;
 mod cache;
 mod ci;
@@ -43,6 +44,8 @@ enum Command {
     Bytecode(bytecode::Command),
     /// Run the unit tests and, as root, the live tests.
     Test(test::Options),
+    /// Measure what it costs to watch connections, beside others who watch them.
+    Bench(bench::Options),
     /// Hand in what nobody would type: run fuzzers.
     Fuzz(fuzz::Options),
     /// Copy rules and dashboards to where the chart and the bases for Kubernetes have them.
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Setup(options) => setup::run(&options),
         Command::Bytecode(command) => bytecode::run(&command),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Kubernetes => kubernetes::write(),
         Command::Vm(options) => vm::run(&options),
