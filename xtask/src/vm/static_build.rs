@@ -35,7 +35,10 @@ pub(crate) fn command<'a>(
             .envs(compiler.variables)
             // rustc comes with the standard library of this machine's target only; setup provided its source.
             .arg("-Zbuild-std=std,panic_abort")
-            .env("RUSTC_BOOTSTRAP", "1");
+            .env("RUSTC_BOOTSTRAP", "1")
+            // Macros are built anew whenever that variable comes or goes, and with them whatever uses them.
+            .arg("--target-dir")
+            .arg(workspace::target_dir(sh)?.join("cross"));
     }
     Ok(command.env(FLAGS, flags.join(SEPARATOR.as_ref())))
 }
