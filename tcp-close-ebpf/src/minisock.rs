@@ -1,6 +1,6 @@
 //! A minisock (`inet_timewait_sock`), as its timer or a function hands it over.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_skc_to_tcp_timewait_sock};
 use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, RecordKind};
 
 use crate::{
@@ -54,6 +54,23 @@ pub(crate) fn copied(address: *const u8, room: &mut Copied) -> Option<&Copied> {
     copy
 }
 
+impl Minisock<Typed> {
+    /// This minisock, of which the verifier knows the type, if it is TCP's and watched.
+    ///
+    /// `bpf_skc_to_tcp_timewait_sock` (Linux 5.9) answers NULL for whatever else there is.
+    #[inline(always)]
+    pub(crate) fn watched(sk: Typed) -> Option<Self> {
+        // SAFETY: the verifier knows `sk` as a socket.
+        let fields = unsafe { bpf_skc_to_tcp_timewait_sock(sk.as_ptr::<u8>().cast_mut().cast()) };
+        let fields = Typed::new(fields.cast());
+        if fields.is_null() {
+            return None;
+        }
+        let netns = Self::netns_if_watched(fields).ok()??;
+        Some(Self { fields, netns })
+    }
+}
+
 impl<M: Memory> Minisock<M> {
     /// This minisock, if it is TCP's and watched.
     #[inline(always)]
@@ -75,6 +92,11 @@ impl<M: Memory> Minisock<M> {
         if fields.follow(&LAYOUT.prot)?.get::<u8>(&LAYOUT.prot_name)? != b'T' {
             return Ok(None);
         }
+        Self::netns_if_watched(fields)
+    }
+
+    #[inline(always)]
+    fn netns_if_watched(fields: M) -> Result<Option<u32>, i32> {
         let netns = netns_of(fields)?;
         let is_watched =
             watched(netns) && pair_is_watched(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;

@@ -1,7 +1,7 @@
 //! Who connected a socket: noted at `connect()`, the only time when that can be known, until the socket closes.
 //!
-//! Each socket has a place in one array, by what it is known by, and two others for when that is taken. That is a fifth of
-//! the cost of a hash table's insertion and removal, which every connection would pay.
+//! Each socket has a few places in one array, by what it is known by, and takes the first that is free. That is a fifth
+//! of the cost of a hash table's insertion and removal, which every connection would pay.
 
 use aya_ebpf::{macros::map, maps::Array};
 
@@ -41,15 +41,17 @@ struct Place {
     pid: u32,
     /// Of the socket, in network byte order. Where sockets are known by their addresses, and one that closed was missed,
     /// it tells them apart.
-    remote_port: u16,
-    /// 1 where a socket whose own place this is has ever found it taken, and may lie elsewhere.
-    spills: u16,
-    /// What there is of the socket above, folded: two CPUs may take a place at once, and what they leave in it is nobody's.
+    remote_port: u32,
+    /// All of the above, folded: two CPUs may take a place at once, and what they leave in it is nobody's.
     check: u64,
 }
 
-/// How many there are: 6 MB.
+/// How many there are: 6 MB. Connections that are open at the same time, a few at a place, find another one each.
 const PLACES: u32 = 1 << 17;
+
+/// How many places each socket has, one behind the other. Who finds none that is free takes the first from whoever has
+/// it, whose opener is then not known.
+const WAYS: u32 = 4;
 
 #[map]
 static OPENERS: Array<Place> = Array::with_max_entries(PLACES, 0);
@@ -62,65 +64,52 @@ impl Place {
     }
 }
 
-/// The place of a socket that is known by this.
+/// One of the places of a socket that is known by this.
 ///
 /// Sockets that are made one after the other have places one beside the other, which the processor's caches have: cookies
 /// are counted, and the kernel gives away again the memory that it was given back last.
 #[inline(always)]
-fn own(socket: u64) -> Option<*mut Place> {
+fn place(socket: u64, way: u32) -> Option<*mut Place> {
     let number = if constant(&SETTINGS.cookies) == 0 { socket / SOCKETS_ARE_APART } else { socket };
     #[expect(clippy::cast_possible_truncation, reason = "only the lower bits are wanted")]
-    OPENERS.get_ptr_mut(number as u32 % PLACES)
+    OPENERS.get_ptr_mut((number as u32).wrapping_add(way) % PLACES)
 }
 
 /// No two full sockets begin within as many bytes.
 const SOCKETS_ARE_APART: u64 = 1024;
 
-/// Another place for it, far from those of its neighbors, which may all be taken: connections that are opened together
-/// and stay. There are two.
-#[inline(always)]
-fn other(socket: u64, number: u32) -> Option<*mut Place> {
-    // The golden ratio spreads what is counted evenly.
-    #[expect(clippy::cast_possible_truncation, reason = "as many bits as there are places for")]
-    let hash = (socket.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES.ilog2())) as u32;
-    OPENERS.get_ptr_mut((hash + number) % PLACES)
-}
-
-/// Who has a place; 0 for nobody.
-#[inline(always)]
-fn holder(place: *mut Place) -> u64 {
-    // SAFETY: an entry of the array; whoever else writes it, any value is valid.
-    unsafe { (*place).socket }
-}
-
 /// The place that this socket has, if it has one.
 #[inline(always)]
 fn taken(socket: u64) -> Option<*mut Place> {
-    let own = own(socket)?;
-    if holder(own) == socket {
-        return Some(own);
+    let mut way = 0;
+    while way < WAYS {
+        if let Some(place) = place(socket, way)
+            // SAFETY: an entry of the array; whoever else writes it, any value is valid.
+            && unsafe { (*place).socket } == socket
+        {
+            return Some(place);
+        }
+        way += 1;
     }
-    // SAFETY: as in `holder`.
-    if unsafe { (*own).spills } == 0 {
-        return None;
-    }
-    let is_its = |place: &*mut Place| holder(*place) == socket;
-    other(socket, 0).filter(is_its).or_else(|| other(socket, 1).filter(is_its))
+    None
 }
 
-/// A place for this socket. Where all of its are taken, somebody else loses his, whose opener is then not known.
+/// The first place of this socket that is free; if none is, the first of all.
 #[inline(always)]
 fn free(socket: u64) -> Option<*mut Place> {
-    if let Some(taken) = taken(socket) {
-        return Some(taken);
-    }
-    let own = own(socket)?;
-    if holder(own) == 0 {
-        return Some(own);
-    }
-    // SAFETY: as in `holder`; who writes it too writes the same.
-    unsafe { (*own).spills = 1 };
-    other(socket, 0).filter(|&place| holder(place) == 0).or_else(|| other(socket, 1))
+    taken(socket).or_else(|| {
+        let mut way = 0;
+        while way < WAYS {
+            if let Some(place) = place(socket, way)
+                // SAFETY: as in `taken`.
+                && unsafe { (*place).socket } == 0
+            {
+                return Some(place);
+            }
+            way += 1;
+        }
+        place(socket, 0)
+    })
 }
 
 /// The running process, of this thread group, connects this socket, which is known by `identity`.
@@ -131,12 +120,10 @@ pub(crate) fn remember<M: Memory>(socket: &TcpSocket<M>, identity: u64, pid: u32
     };
     let mut comm = [0_u64; 2];
     name_current(&mut comm);
+    let mut opener = Place { socket: identity, comm, pid, remote_port, check: 0 };
+    opener.check = opener.folded();
     if let Some(place) = free(identity) {
-        // SAFETY: as in `holder`.
-        let spills = unsafe { (*place).spills };
-        let mut opener = Place { socket: identity, comm, pid, remote_port, spills, check: 0 };
-        opener.check = opener.folded();
-        // SAFETY: as in `holder`; who reads it meanwhile finds that it does not fit together.
+        // SAFETY: an entry of the array; who reads it meanwhile finds that it does not fit together.
         unsafe { *place = opener };
     }
 }
@@ -144,7 +131,7 @@ pub(crate) fn remember<M: Memory>(socket: &TcpSocket<M>, identity: u64, pid: u32
 /// Who connected this socket, which is known by `identity`, if that was seen.
 #[inline(always)]
 pub(crate) fn of<M: Memory>(socket: &TcpSocket<M>, identity: u64) -> Option<Opener> {
-    // SAFETY: as in `holder`.
+    // SAFETY: as in `taken`.
     let place = unsafe { *taken(identity)? };
     let fits = place.socket == identity
         && place.check == place.folded()
@@ -156,12 +143,12 @@ pub(crate) fn of<M: Memory>(socket: &TcpSocket<M>, identity: u64) -> Option<Open
 #[inline(always)]
 pub(crate) fn forget(identity: u64) {
     if let Some(place) = taken(identity) {
-        // SAFETY: as in `holder`.
+        // SAFETY: as in `taken`.
         unsafe { (*place).socket = 0 };
     }
 }
 
 #[inline(always)]
-fn remote_port<M: Memory>(socket: &TcpSocket<M>) -> Result<u16, i32> {
-    socket.fields().get(&LAYOUT.remote_port)
+fn remote_port<M: Memory>(socket: &TcpSocket<M>) -> Result<u32, i32> {
+    socket.fields().get::<u16>(&LAYOUT.remote_port).map(u32::from)
 }
