@@ -65,8 +65,6 @@ pub struct Preflight {
     /// The kernel's BTF as the ladder needs it, or why it cannot be had: parsed once, however often it is climbed.
     btf: Result<Btf, String>,
     object: Object,
-    /// As in [`Settings::minisock_bytes`].
-    minisock_bytes: u32,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
     cancel_sites: CancelSites,
@@ -99,13 +97,11 @@ impl Preflight {
             Err(error) => (Err(error.to_string()), CancelSites::unknown()),
         };
         let lockdown = Lockdown::running();
-        let layout = layout(&btf, lockdown)?;
         let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
             btf: Btf::from_sys_fs().map_err(|error| error.to_string()),
-            minisock_bytes: layout.minisock_bytes(),
-            object: Object::new(layout),
+            object: Object::new(layout(&btf, lockdown)?),
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
@@ -401,7 +397,7 @@ fn kernel_settings(
     used.copy_from_slice(&settings.netns);
     Ok(Settings {
         tw_timer_handler: *preflight.tw_timer_handler.as_ref().unwrap_or(&0),
-        wake_every: wake_every(settings.ring_bytes),
+        wake_every: u64::from(settings.ring_bytes / 4),
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),
         start_has_bucket: u32::from(preflight.start_has_bucket),
@@ -418,19 +414,8 @@ fn kernel_settings(
         }),
         local_ports: ports(&settings.pairs.local_ports),
         remote_ports: ports(&settings.pairs.remote_ports),
-        minisock_bytes: preflight.minisock_bytes,
+        reserved: 0,
     })
-}
-
-/// How often each CPU wakes the reader: so often that a quarter of the ring is filled in between, even if all of them come
-/// to it at once.
-fn wake_every(ring_bytes: u32) -> u64 {
-    /// A record of most kinds, with its header in the ring.
-    const RECORD: u64 = 256;
-    // Where the CPUs cannot be counted, the reader is woken more often than it has to be.
-    let cpus = aya::util::nr_cpus().map_or(1 << 10, |cpus| cpus as u64);
-    let records = u64::from(ring_bytes) / 4 / RECORD / cpus;
-    1 << records.max(1).ilog2()
 }
 
 /// The first and the last; zeros, which cost the kernel side nothing, where there is nothing to leave out.

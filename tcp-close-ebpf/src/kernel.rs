@@ -3,12 +3,9 @@
 //! Both statics live in read-only data which the loader overrides and freezes, so to the verifier every
 //! offset is a constant; `read_volatile` keeps LLVM from folding the zeros they hold at compile time.
 
-use core::{mem::MaybeUninit, ptr};
+use core::ptr;
 
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_probe_read_kernel,
-    generated::{bpf_get_current_comm, bpf_get_socket_cookie, bpf_probe_read_kernel as read_into},
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_socket_cookie};
 use tcp_close_abi::{Layout, Settings};
 
 /// Field offsets of the running kernel.
@@ -28,9 +25,6 @@ pub(crate) fn constant<T: Copy>(value: &'static T) -> T {
 
 /// Kernel memory, read field by field at offsets of the running kernel.
 pub(crate) trait Memory: Copy {
-    /// What a pointer in it leads to.
-    type Beyond: Memory;
-
     /// What lies `at` bytes from here; fails on an address that cannot be read.
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32>;
 
@@ -38,7 +32,7 @@ pub(crate) trait Memory: Copy {
     fn address(self) -> u64;
 
     /// Where a pointer leads that lies at `offset`.
-    fn follow(self, offset: &'static u32) -> Result<Self::Beyond, i32>;
+    fn follow(self, offset: &'static u32) -> Result<Self, i32>;
 
     /// Of a full socket: what it is known by, as [`tcp_close_abi::Header::socket`] says.
     fn identity(self) -> u64;
@@ -103,8 +97,6 @@ impl Typed {
 }
 
 impl Memory for Typed {
-    type Beyond = Self;
-
     #[inline(always)]
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
         Ok(self.load_at(at))
@@ -130,7 +122,7 @@ impl Memory for Typed {
     }
 }
 
-/// A pointer the verifier knows nothing of: read by the helper, field by field.
+/// A pointer the verifier knows nothing of, such as the minisock around a timer: read by the helper.
 #[derive(Clone, Copy)]
 pub(crate) struct Untyped(*const u8);
 
@@ -141,8 +133,6 @@ impl Untyped {
 }
 
 impl Memory for Untyped {
-    type Beyond = Self;
-
     #[inline(always)]
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
         // SAFETY: the helper checks the address itself.
@@ -165,61 +155,6 @@ impl Memory for Untyped {
     }
 }
 
-/// The beginning of a minisock that the verifier knows nothing of, such as the one around a timer: read by the helper,
-/// all at once. Each call of the helper costs as much as ten typed loads.
-pub(crate) struct Copied {
-    address: u64,
-    words: MaybeUninit<[u64; Self::WORDS]>,
-}
-
-impl Copied {
-    /// A program has a stack of 512 bytes. What is read of a minisock ends before, on every kernel so far.
-    const WORDS: usize = 24;
-
-    /// Room for a copy.
-    #[inline(always)]
-    pub(crate) const fn room() -> Self {
-        Self { address: 0, words: MaybeUninit::uninit() }
-    }
-
-    /// Copies the minisock at `address` into this room; fails where it cannot be read.
-    #[inline(always)]
-    pub(crate) fn take(&mut self, address: *const u8) -> Result<&Self, i32> {
-        self.address = address as u64;
-        // SAFETY: the verifier holds the size against the room, and the helper checks the address itself.
-        let status = unsafe {
-            read_into(self.words.as_mut_ptr().cast(), constant(&SETTINGS.minisock_bytes), address.cast())
-        };
-        #[expect(clippy::cast_possible_truncation, reason = "an errno")]
-        if status == 0 { Ok(self) } else { Err(status as i32) }
-    }
-}
-
-impl Memory for &Copied {
-    type Beyond = Untyped;
-
-    #[inline(always)]
-    fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
-        // SAFETY: the verifier lets nobody read what was not copied.
-        Ok(unsafe { ptr::read_volatile(self.words.as_ptr().cast::<u8>().add(at).cast()) })
-    }
-
-    #[inline(always)]
-    fn address(self) -> u64 {
-        self.address
-    }
-
-    #[inline(always)]
-    fn follow(self, offset: &'static u32) -> Result<Untyped, i32> {
-        Ok(Untyped(self.get(offset)?))
-    }
-
-    #[inline(always)]
-    fn identity(self) -> u64 {
-        self.address
-    }
-}
-
 /// Whether events of the network namespace with this inode number are wanted.
 #[inline(always)]
 pub(crate) fn watched(netns: u32) -> bool {
@@ -238,34 +173,9 @@ pub(crate) fn watched(netns: u32) -> bool {
     false
 }
 
-/// The running thread, and the process that it is of.
-#[derive(Clone, Copy)]
-pub(crate) struct Current(u64);
-
-impl Current {
-    #[inline(always)]
-    pub(crate) fn get() -> Self {
-        Self(bpf_get_current_pid_tgid())
-    }
-
-    /// The kernel's id of the thread.
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
-    #[inline(always)]
-    pub(crate) const fn thread(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// Its thread group: what users know as the process id.
-    #[inline(always)]
-    pub(crate) const fn process(self) -> u32 {
-        (self.0 >> 32) as u32
-    }
-}
-
-/// Writes the running thread's name, NUL-padded, where there is room for it.
+/// The kernel's id of the running thread.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
 #[inline(always)]
-pub(crate) fn name_current<T>(room: &mut T) {
-    const { assert!(size_of::<T>() == 16, "TASK_COMM_LEN of include/linux/sched.h") };
-    // SAFETY: the room is as long as it is said to be. Given one, the helper does not fail.
-    unsafe { bpf_get_current_comm(ptr::from_mut(room).cast(), 16) };
+pub(crate) fn thread() -> u32 {
+    bpf_get_current_pid_tgid() as u32
 }

@@ -10,7 +10,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     handler::TIME_WAIT,
-    kernel::{LAYOUT, SETTINGS, Typed, constant},
+    kernel::{LAYOUT, SETTINGS, Typed, Untyped, constant},
     minisock::Minisock,
 };
 
@@ -28,7 +28,7 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
         return 0;
     }
     // The argument's type is that of a full socket, which has other fields than a minisock.
-    if let Some(minisock) = Minisock::watched(receiver) {
+    if let Some(minisock) = Minisock::tcp(Untyped::new(receiver.as_ptr())) {
         minisock.emit_segment(Typed::new(ctx.arg(0)));
     }
     0

@@ -23,7 +23,6 @@ mod handler;
 mod kernel;
 mod minisock;
 mod opener;
-mod reads;
 mod ring;
 mod socket;
 mod state_change;

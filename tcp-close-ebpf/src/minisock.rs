@@ -1,14 +1,13 @@
 //! A minisock (`inet_timewait_sock`), as its timer or a function hands it over.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_skc_to_tcp_timewait_sock};
-use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, RecordKind};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
+use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, Pair, RecordKind, flag};
 
 use crate::{
     counters, handler,
-    kernel::{Copied, LAYOUT, Memory, SETTINGS, Typed, constant, watched},
-    reads::Reads,
+    kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched},
     ring,
-    socket::{netns_of, pair_is_watched},
+    socket::{netns_of, pair, pair_is_watched},
 };
 
 /// A TCP minisock that is watched: by its network namespace, family and ports.
@@ -23,51 +22,18 @@ pub(crate) fn around(timer: *const u8) -> *const u8 {
     timer.wrapping_sub(constant(&LAYOUT.tw_timer) as usize)
 }
 
-impl<'r> Minisock<&'r Copied> {
+impl Minisock<Untyped> {
     /// The minisock whose timer this is, if it is a minisock's, TCP's, and watched.
     ///
     /// The timer tracepoints see every timer of the host, so the first thing is to compare the timer's function with
     /// the one that only minisocks have.
     #[inline(always)]
-    pub(crate) fn of_timer(timer: Typed, room: &'r mut Copied) -> Option<Self> {
+    pub(crate) fn of_timer(timer: Typed) -> Option<Self> {
         let handler = handler::address();
         if handler == 0 || timer.load::<u64>(&LAYOUT.timer_function) != handler {
             return None;
         }
-        Self::at(around(timer.as_ptr()), room)
-    }
-
-    /// The minisock at this address, if it is TCP's and watched.
-    #[inline(always)]
-    pub(crate) fn at(address: *const u8, room: &'r mut Copied) -> Option<Self> {
-        Self::tcp(copied(address, room)?)
-    }
-}
-
-/// What is read of the minisock at this address; none, which is counted, where it cannot be read.
-#[inline(always)]
-pub(crate) fn copied(address: *const u8, room: &mut Copied) -> Option<&Copied> {
-    let copy = room.take(address).ok();
-    if copy.is_none() {
-        counters::unreadable();
-    }
-    copy
-}
-
-impl Minisock<Typed> {
-    /// This minisock, of which the verifier knows the type, if it is TCP's and watched.
-    ///
-    /// `bpf_skc_to_tcp_timewait_sock` (Linux 5.9) answers NULL for whatever else there is.
-    #[inline(always)]
-    pub(crate) fn watched(sk: Typed) -> Option<Self> {
-        // SAFETY: the verifier knows `sk` as a socket.
-        let fields = unsafe { bpf_skc_to_tcp_timewait_sock(sk.as_ptr::<u8>().cast_mut().cast()) };
-        let fields = Typed::new(fields.cast());
-        if fields.is_null() {
-            return None;
-        }
-        let netns = Self::netns_if_watched(fields).ok()??;
-        Some(Self { fields, netns })
+        Self::tcp(Untyped::new(around(timer.as_ptr())))
     }
 }
 
@@ -92,58 +58,75 @@ impl<M: Memory> Minisock<M> {
         if fields.follow(&LAYOUT.prot)?.get::<u8>(&LAYOUT.prot_name)? != b'T' {
             return Ok(None);
         }
-        Self::netns_if_watched(fields)
-    }
-
-    #[inline(always)]
-    fn netns_if_watched(fields: M) -> Result<Option<u32>, i32> {
         let netns = netns_of(fields)?;
         let is_watched =
             watched(netns) && pair_is_watched(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;
         Ok(is_watched.then_some(netns))
     }
 
-    /// Writes what its timer is at now; where a field cannot be read, that is flagged and counted.
+    /// A record of this minisock's timer; one with a field that could not be read is flagged and counted.
     #[inline(always)]
-    pub(crate) fn write(&self, kind: RecordKind, timer: &mut MinisockTimer) {
-        let fields = self.fields;
+    pub(crate) fn record(&self, kind: RecordKind) -> MinisockTimer {
         // SAFETY: no arguments.
         let (at, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
-        let has_entry_stamp = constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT;
-        let mut reads = Reads { memory: fields, failed: false };
-        *timer = MinisockTimer {
-            header: Header {
-                at,
-                socket: if constant(&SETTINGS.cookies) != 0 { reads.get(&LAYOUT.cookie) } else { 0 },
-                kind: kind as u32,
-                netns: self.netns,
-                flags: 0,
-                reserved: 0,
-            },
-            pair: reads.pair(&LAYOUT.tw_local_port),
-            minisock: fields.address(),
+        let mut record = MinisockTimer {
+            header: Header { at, socket: 0, kind: kind as u32, netns: self.netns, flags: 0, reserved: 0 },
+            pair: Pair::ZERO,
+            minisock: self.fields.address(),
             jiffies,
-            expires: reads.or_zero(fields.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires)),
-            substate: u32::from(reads.get::<u8>(&LAYOUT.tw_substate)),
-            rcv_nxt: reads.get(&LAYOUT.tw_rcv_nxt),
+            expires: 0,
+            substate: 0,
+            rcv_nxt: 0,
             bucket_expiry: 0,
-            entry_stamp: if has_entry_stamp { reads.get(&LAYOUT.tw_entry_stamp) } else { 0 },
-            has_entry_stamp: u32::from(has_entry_stamp),
+            entry_stamp: 0,
+            has_entry_stamp: u32::from(constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT),
         };
-        reads.note(&mut timer.header);
+        if self.fill(&mut record).is_err() {
+            record.header.flags = flag::UNREADABLE;
+            counters::unreadable();
+        }
+        record
+    }
+
+    #[inline(always)]
+    fn fill(&self, record: &mut MinisockTimer) -> Result<(), i32> {
+        let fields = self.fields;
+        if constant(&SETTINGS.cookies) != 0 {
+            record.header.socket = fields.get(&LAYOUT.cookie)?;
+        }
+        record.expires = fields.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires)?;
+        if constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT {
+            record.entry_stamp = fields.get(&LAYOUT.tw_entry_stamp)?;
+        }
+        record.substate = u32::from(fields.get::<u8>(&LAYOUT.tw_substate)?);
+        record.rcv_nxt = fields.get(&LAYOUT.tw_rcv_nxt)?;
+        record.pair = pair(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;
+        Ok(())
     }
 
     /// Records a segment that this minisock has dealt with, as a [`MinisockSegment`].
     #[inline(always)]
     pub(crate) fn emit_segment<S: Memory>(&self, skb: S) {
         ring::emit::<MinisockSegment>(RecordKind::Segment, |record| {
-            self.write(RecordKind::Segment, &mut record.timer);
-            let mut reads = Reads { memory: skb, failed: false };
-            record.seq = reads.or_zero(skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq));
-            record.end_seq = reads.or_zero(skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_end_seq));
-            record.tcp_flags = u32::from(reads.or_zero(skb.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags)));
-            record.reserved = 0;
-            reads.note(&mut record.timer.header);
+            let record = record.write(MinisockSegment {
+                timer: self.record(RecordKind::Segment),
+                seq: 0,
+                end_seq: 0,
+                tcp_flags: 0,
+                reserved: 0,
+            });
+            if fill_segment(skb, record).is_err() {
+                record.timer.header.flags |= flag::UNREADABLE;
+                counters::unreadable();
+            }
         });
     }
+}
+
+#[inline(always)]
+fn fill_segment<S: Memory>(skb: S, record: &mut MinisockSegment) -> Result<(), i32> {
+    record.seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq)?;
+    record.end_seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_end_seq)?;
+    record.tcp_flags = u32::from(skb.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags)?);
+    Ok(())
 }

@@ -34,11 +34,11 @@ fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     if let Some(socket) = TcpSocket::watched(sk) {
         let active = if skb.is_null() { flag::ACTIVE } else { 0 };
         ring::emit::<Reset>(RecordKind::ResetSent, |record| {
-            *record = Reset {
+            record.write(Reset {
                 header: socket.header(RecordKind::ResetSent, active),
                 state: u32::from(socket.fields().load::<u8>(&LAYOUT.state)),
                 reason,
-            };
+            });
         });
     }
     0

@@ -127,12 +127,6 @@ impl Climber<'_> {
     fn attach(&mut self, hook: Hook, among: impl Fn(Rung) -> bool) -> HookReport {
         let mut reasons = Vec::new();
         let mut verdict = Verdict::Unsupported;
-        // Segments of minisocks that nobody can follow tell nothing.
-        if hook == Hook::Witness && among(Rung::TpBtf) && self.preflight.lockdown == Lockdown::Confidentiality
-        {
-            let reason = format!("{}: {LOCKED_DOWN}", Rung::TpBtf.name());
-            return HookReport::none(hook, Verdict::Unsupported, reason);
-        }
         let steps = hook.ladder().iter();
         for step in steps.filter(|step| among(step.rung) && self.settings.family.allows(hook, step.rung)) {
             match self.take_step(step) {
