@@ -208,7 +208,8 @@ impl Stage {
 
     fn daemon(&self) -> Running {
         let program = Path::new(program().get_program()).canonicalize().expect("the program");
-        let mut daemon = self.shell(&format!("exec {} daemon", program.display()));
+        // It sees what the tests beside this one do as well, and is not to forget anything over that.
+        let mut daemon = self.shell(&format!("exec {} daemon --remember 2000000", program.display()));
         daemon.stderr(Stdio::piped());
         let mut daemon = self.client.run(move || daemon.spawn()).expect("nsenter, of util-linux");
         let mut log = BufReader::new(daemon.stderr.take().expect("it is piped"));
