@@ -12,7 +12,7 @@ use std::{
 };
 
 use aya::{
-    Btf, Ebpf,
+    Btf, Ebpf, Endianness,
     maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use hook::{Needs, Tells};
@@ -62,8 +62,8 @@ const KPROBES: &str = "/sys/bus/event_source/devices/kprobe";
 /// What the probes need to know of the kernel before they are loaded.
 #[derive(Debug)]
 pub struct Preflight {
-    /// The kernel's BTF as the ladder needs it, or why it cannot be had: parsed once, however often it is climbed.
-    btf: Result<Btf, String>,
+    /// Of the kernel's BTF, what programs may be attached to; or what is wrong with that.
+    targets: Result<Btf, String>,
     object: Object,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
@@ -87,8 +87,8 @@ impl Preflight {
     /// Looks at the running kernel. Without BTF nothing works; without addresses, tracepoints do not tell why a minisock ended.
     pub fn run() -> Result<Self, BtfError> {
         let btf = KernelBtf::running()?;
-        // A hundred thousand names: read, asked, and let go of.
-        let (tw_timer_handler, cancel_sites) = match Symbols::running() {
+        let functions = CancelSites::functions().chain([TW_TIMER_HANDLER]);
+        let (tw_timer_handler, cancel_sites) = match Symbols::running(functions) {
             Ok(symbols) => {
                 let handler = symbols.address(TW_TIMER_HANDLER);
                 let handler = handler.ok_or_else(|| format!("the kernel has no function {TW_TIMER_HANDLER}"));
@@ -100,7 +100,8 @@ impl Preflight {
         let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
-            btf: Btf::from_sys_fs().map_err(|error| error.to_string()),
+            targets: Btf::parse(&btf.excerpt(hook::types()), Endianness::default())
+                .map_err(|error| error.to_string()),
             object: Object::new(layout(&btf, lockdown)?),
             tw_timer_handler,
             cancel_sites,
@@ -144,6 +145,15 @@ impl Preflight {
     /// The kernel's tick rate.
     pub const fn hz(&self) -> Hz {
         self.hz
+    }
+
+    /// Forgets it. What it was made from took megabytes, which the C library would keep for later and go back to the
+    /// system here.
+    pub fn forget(self) {
+        drop(self);
+        #[cfg(target_env = "gnu")]
+        // SAFETY: it takes no pointer, and may be called at any time by any thread (malloc_trim(3)).
+        let _some_was_given_back = unsafe { libc::malloc_trim(0) };
     }
 
     /// The kernel's names for the reasons of a reset; empty where it gives none.

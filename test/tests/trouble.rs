@@ -53,9 +53,13 @@ fn watch(netns: &Netns, arguments: &[&str]) -> Command {
     command
 }
 
-/// `daemon` at a port of the kernel's choice.
-fn daemon(netns: &Netns) -> Command {
-    tcp_close(&["daemon", "--netns", &netns.inode().to_string(), "--web.listen-address", "127.0.0.1:0"])
+/// `daemon` at a port of the kernel's choice, and a socket of its own: at the usual one, the `watch` of a test beside this
+/// would ask it, and end with it.
+fn daemon(netns: &Netns, socket: &Made) -> Command {
+    let mut command =
+        tcp_close(&["daemon", "--netns", &netns.inode().to_string(), "--web.listen-address", "127.0.0.1:0"]);
+    command.arg("--socket").arg(&socket.0);
+    command
 }
 
 /// A running program, killed when the test is over before it is.
@@ -131,7 +135,8 @@ fn assert_fails(output: &Output, code: i32, sentence: &str) {
 fn an_address_in_use_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("take a port");
     let address = taken.local_addr().expect("it has an address").to_string();
-    let output = run(&mut tcp_close(&["daemon", "--web.listen-address", &address]));
+    let socket = Made::somewhere();
+    let output = run(tcp_close(&["daemon", "--web.listen-address", &address, "--socket"]).arg(&socket.0));
     assert_eq!(text(&output.stdout), "");
     assert_fails(
         &output,
@@ -227,7 +232,8 @@ fn watch_ends_on_a_signal() {
 #[test]
 fn daemon_ends_on_a_signal() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut serving = Running::start(&mut daemon(&Netns::new()));
+        let socket = Made::somewhere();
+        let mut serving = Running::start(&mut daemon(&Netns::new(), &socket));
         let mut log = serving.stderr();
         assert!(line(&mut log).contains("ready"));
         serving.signal(signal);
@@ -286,7 +292,8 @@ fn duration_is_how_long_it_takes() {
 fn without_a_header_there_is_none() {
     for arguments in [["-H", "--duration=100ms"], ["--no-header", "--duration=100ms"]] {
         let output = run(&mut watch(&Netns::new(), &arguments));
-        assert_eq!((output.status.code(), text(&output.stdout)), (Some(0), String::new()));
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "");
     }
 }
 

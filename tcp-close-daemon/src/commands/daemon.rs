@@ -80,8 +80,7 @@ async fn daemon(
             .context("cannot set up the metrics")
             .map_err(Failure::Other)?
             .with_top(Arc::clone(&homes), settings.top);
-    // What it knows of the kernel's types takes megabytes.
-    drop(preflight);
+    preflight.forget();
     let metrics = Arc::new(Mutex::new(metrics));
 
     let (scrape, asked) = mpsc::channel(MOST_SCRAPES);

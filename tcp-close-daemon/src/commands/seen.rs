@@ -53,8 +53,7 @@ pub(super) async fn follow(
         let recording = recording.clone();
         pipeline = pipeline.recorded(Box::new(move |step| recording.add(&step)));
     }
-    // What it knows of the kernel's types takes megabytes.
-    drop(preflight);
+    preflight.forget();
     if take(Seen::Attached).is_break() {
         return Ok(());
     }

@@ -65,6 +65,12 @@ pub struct CancelSites {
 }
 
 impl CancelSites {
+    /// The functions whose symbols this takes.
+    pub fn functions() -> impl Iterator<Item = &'static str> {
+        let sites = SITES.iter().map(|&(name, _)| name);
+        PASSED_OVER.iter().copied().chain(sites)
+    }
+
     /// The sites of the running kernel.
     pub fn from_symbols(symbols: &Symbols) -> Self {
         Self::from_symbols_but(symbols, &[])

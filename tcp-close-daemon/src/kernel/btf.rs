@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use btf_rs::Type;
 use tcp_close_abi::{Field, Layout};
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 /// Where a kernel with `CONFIG_DEBUG_INFO_BTF` publishes its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
@@ -143,6 +143,49 @@ impl KernelBtf {
         Some(prototype.parameters.len().saturating_sub(1))
     }
 
+    /// The kernel's BTF again, with nothing in it but these functions and typedefs, each under the number it has there:
+    /// for who looks for types by their names only, one after the other, and among a hundred thousand.
+    ///
+    /// `Documentation/bpf/btf.rst`; all numbers are in the byte order of this machine.
+    pub fn excerpt(&self, names: impl IntoIterator<Item = String>) -> Vec<u8> {
+        const HEADER_BYTES: u32 = 24;
+        const MAGIC_AND_VERSION: u32 = u32::from_ne_bytes({
+            let magic = 0xeb9f_u16.to_ne_bytes();
+            [magic[0], magic[1], 1, 0]
+        });
+        // `BTF_KIND_FWD`, `BTF_KIND_TYPEDEF`, `BTF_KIND_FUNC` (include/uapi/linux/btf.h), none of which has more than
+        // these three words: name, kind, and a type that it rests on.
+        const NOTHING: [u32; 3] = [0, 7 << 24, 0];
+        let mut types: Vec<[u32; 3]> = Vec::new();
+        // The first name is the empty one.
+        let mut strings = vec![0];
+        for name in names {
+            let at = u32::try_from(strings.len()).unwrap_or_default();
+            strings.extend_from_slice(name.as_bytes());
+            strings.push(0);
+            for id in self.btf.resolve_ids_by_name(&name).unwrap_or_default() {
+                let kind = match self.btf.resolve_type_by_id(id) {
+                    Ok(Type::Typedef(_)) => 8 << 24,
+                    Ok(Type::Func(_)) => 12 << 24,
+                    _ => continue,
+                };
+                // Number 0 is `void`, which is in no table.
+                let index = usize::try_from(id).unwrap_or_default().saturating_sub(1);
+                if types.len() <= index {
+                    types.resize(index + 1, NOTHING);
+                }
+                if let Some(place) = types.get_mut(index) {
+                    *place = [at, kind, 0];
+                }
+            }
+        }
+        let types = types.as_flattened();
+        let bytes_of_types = u32::try_from(size_of_val(types)).unwrap_or_default();
+        let bytes_of_strings = u32::try_from(strings.len()).unwrap_or_default();
+        let header = [MAGIC_AND_VERSION, HEADER_BYTES, 0, bytes_of_types, bytes_of_types, bytes_of_strings];
+        [header.as_bytes(), types.as_bytes(), &strings].concat()
+    }
+
     /// Names of an enum's values, without `prefix` and in lower case; empty where the kernel has no such enum.
     pub fn enum_names(&self, name: &str, prefix: &str) -> BTreeMap<u32, String> {
         let Ok(types) = self.btf.resolve_types_by_name(name) else {
@@ -174,5 +217,19 @@ mod tests {
         assert!(btf.tracepoint_arguments("inet_sock_set_state") == Some(3));
         assert!(btf.tracepoint_arguments("no_such_tracepoint").is_none());
         assert!(btf.has_function("tcp_set_state") && !btf.has_function("no_such_function"));
+    }
+
+    #[test]
+    fn an_excerpt_numbers_types_as_the_kernel_does() {
+        let btf = KernelBtf::running().expect("the kernel publishes BTF");
+        let names = ["tcp_set_state", "btf_trace_inet_sock_set_state", "tcp_sock", "no_such_name"];
+        let excerpt = btf.excerpt(names.map(str::to_owned));
+        let excerpt = btf_rs::Btf::from_bytes(&excerpt).expect("it is BTF");
+        let ids = |btf: &btf_rs::Btf, name| btf.resolve_ids_by_name(name).unwrap_or_default();
+        for name in ["tcp_set_state", "btf_trace_inet_sock_set_state"] {
+            assert!(!ids(&excerpt, name).is_empty(), "{name}");
+            assert_eq!(ids(&excerpt, name), ids(&btf.btf, name), "{name}");
+        }
+        assert!(ids(&excerpt, "tcp_sock").is_empty(), "nothing is attached to a structure");
     }
 }

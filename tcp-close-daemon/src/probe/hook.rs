@@ -308,3 +308,14 @@ pub(super) fn functions() -> impl Iterator<Item = &'static str> {
     let steps = STATE_CHANGE.iter().chain(MINISOCK).filter(|step| step.rung.is_function());
     steps.flat_map(|step| step.programs.iter().copied().flatten()).map(|&(_, target)| target)
 }
+
+/// The names in the kernel's BTF of all that a typed program may be attached to.
+pub(super) fn types() -> impl Iterator<Item = String> {
+    let steps = Hook::ALL.into_iter().flat_map(Hook::ladder).filter(|step| step.rung != Rung::Kprobe);
+    let programs = steps
+        .flat_map(|step| step.programs.iter().copied().flatten().map(|&(_, target)| (step.rung, target)));
+    programs.map(|(rung, target)| match rung {
+        Rung::TpBtf => format!("btf_trace_{target}"),
+        Rung::Fentry | Rung::Kprobe => target.to_owned(),
+    })
+}

@@ -83,8 +83,8 @@ pub(super) fn climb(
     settings: &ProbeSettings,
     identity: Identity,
 ) -> Vec<HookReport> {
-    match &preflight.btf {
-        Ok(btf) => Climber { ebpf, btf, preflight, settings, identity }.climb(),
+    match &preflight.targets {
+        Ok(targets) => Climber { ebpf, targets, preflight, settings, identity }.climb(),
         Err(error) => {
             let failed =
                 |hook| HookReport::none(hook, Verdict::Failed, format!("cannot read kernel BTF: {error}"));
@@ -100,7 +100,7 @@ fn wanted(settings: &ProbeSettings) -> impl Iterator<Item = Hook> {
 
 struct Climber<'a> {
     ebpf: &'a mut Ebpf,
-    btf: &'a Btf,
+    targets: &'a Btf,
     preflight: &'a Preflight,
     settings: &'a ProbeSettings,
     identity: Identity,
@@ -195,15 +195,15 @@ impl Climber<'_> {
         let refuse = |error| refusal(name, target, &error);
         match self.ebpf.program_mut(name) {
             Some(Program::BtfTracePoint(program)) => {
-                program.load(target, self.btf).map_err(refuse)?;
+                program.load(target, self.targets).map_err(refuse)?;
                 program.attach().map_err(refuse)?;
             }
             Some(Program::FEntry(program)) => {
-                program.load(target, self.btf).map_err(refuse)?;
+                program.load(target, self.targets).map_err(refuse)?;
                 program.attach().map_err(refuse)?;
             }
             Some(Program::FExit(program)) => {
-                program.load(target, self.btf).map_err(refuse)?;
+                program.load(target, self.targets).map_err(refuse)?;
                 program.attach().map_err(refuse)?;
             }
             Some(Program::KProbe(program)) => {

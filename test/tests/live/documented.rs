@@ -19,6 +19,7 @@ use std::{
 };
 
 use clap::CommandFactory as _;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use tcp_close::cli::Cli;
 use tcp_close_test::{address::Family, clock::Deadline, netns::Netns, wire::Wire};
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// What ends only with ^C gets it after so many seconds.
-const LONGEST: &str = "3";
+const LONGEST: &str = "5";
 
 /// Of the connection that `show` is asked for.
 const PORTS: [u16; 2] = [51_234, 443];
@@ -293,10 +294,21 @@ impl Traffic {
     }
 }
 
+/// Connects from an address that a TIME-WAIT may have, as soon as that is old enough to be taken over.
+///
+/// Where the other end closes late, it is younger than whoever counts from the last connect thinks.
 fn connect_from(near: SocketAddr, far: SocketAddr) -> TcpStream {
-    let client = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-    sockopt::set_socket_reuseaddr(&client, true).expect("set SO_REUSEADDR");
-    bind(&client, &near).expect("bind");
-    connect(&client, &far).expect("connect");
-    client.into()
+    let deadline = Deadline::after(Duration::from_secs(20));
+    loop {
+        let client = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_socket_reuseaddr(&client, true).expect("set SO_REUSEADDR");
+        bind(&client, &near).expect("bind");
+        match connect(&client, &far) {
+            Ok(()) => return client.into(),
+            Err(Errno::ADDRNOTAVAIL) if deadline.left().is_some() => {
+                thread::sleep(Duration::from_millis(100))
+            }
+            Err(error) => panic!("connect: {error}"),
+        }
+    }
 }

@@ -241,7 +241,7 @@ fn an_operator_kills_a_full_socket() {
 #[test]
 fn a_function_that_is_hidden_makes_its_cause_unknown_and_no_other() {
     let hidden = |names: &[&str]| -> &'static Preflight {
-        let symbols = Symbols::running().expect("kernel addresses can be read");
+        let symbols = Symbols::running(CancelSites::functions()).expect("kernel addresses can be read");
         let sites = CancelSites::from_symbols_but(&symbols, names);
         Box::leak(Box::new(Preflight::run().expect("the kernel publishes BTF").with_cancel_sites(sites)))
     };
