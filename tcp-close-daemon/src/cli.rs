@@ -398,7 +398,7 @@ pub struct DaemonArgs {
     #[arg(long, value_name = "PATH", env = "TCP_CLOSE_SOCKET", value_parser = NonEmptyStringValueParser::new())]
     pub socket: Option<String>,
 
-    /// How many ends of connections and of TIME-WAITs to remember, some 300 bytes each.
+    /// How many ends of connections and of TIME-WAITs to remember, at most 512 bytes each on average.
     #[arg(long, value_name = "N", default_value_t = 50_000, env = "TCP_CLOSE_REMEMBER", value_parser = at_least_one::<usize>)]
     pub remember: usize,
 

@@ -172,6 +172,8 @@ impl LossLog {
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        // It is what owners are told from: the daemon's own connections are `tcp-close`'s.
+        .thread_name("tcp-close")
         // Those that wait for the kernel's tables, of which few are read at a time.
         .max_blocking_threads(16)
         .enable_all()

@@ -3,7 +3,10 @@
 //! In: requests, encrypted and with a password where the web config file wants that. Out: what the pipeline's last
 //! turn left in [`Served`]. A request can wake the pipeline for fresh figures; none can hold it up.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
 
 use http_body_util::Full;
 use hyper::{
@@ -24,7 +27,7 @@ use self::{
     limits::{Idle, Network, Seat},
     password::Credentials,
 };
-use crate::metrics::Metrics;
+use crate::{clock, event::Monotonic, metrics::Metrics};
 
 mod access;
 mod connection;
@@ -51,12 +54,37 @@ pub struct Served {
     pub scrape: mpsc::Sender<oneshot::Sender<()>>,
     /// Cancelled once the hooks are attached and this listener accepts, and never before.
     pub ready: CancellationToken,
+    /// When the pipeline took its last turn.
+    pub last_turn: Arc<LastTurn>,
     /// Cancelled once the daemon begins to stop.
     pub stopping: CancellationToken,
     /// The page at `/`.
     pub page: String,
     /// Who is let in, and how.
     pub access: Access,
+}
+
+/// A pipeline that has taken no turn for so long is stuck: it takes ten in a second, whatever there is to do.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// When the pipeline took its last turn: it writes, and whoever asks whether it goes on reads.
+#[derive(Debug)]
+pub struct LastTurn(AtomicU64);
+
+impl LastTurn {
+    /// It was then.
+    pub const fn at(time: Monotonic) -> Self {
+        Self(AtomicU64::new(time.as_nanos()))
+    }
+
+    /// Another one was taken.
+    pub fn took(&self, now: Monotonic) {
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn is_long_ago(&self, now: Monotonic) -> bool {
+        now.since(Monotonic::from_nanos(self.0.load(Ordering::Relaxed))) >= STUCK
+    }
 }
 
 /// Accepts connections until the daemon stops; then waits for the answers under way.
@@ -195,9 +223,12 @@ async fn content(
     }
 }
 
-/// A pipeline that is gone takes no more scrapes.
+/// A pipeline that is gone takes no more scrapes; one that is stuck, no more turns.
 fn is_ready(served: &Served) -> bool {
-    served.ready.is_cancelled() && !served.stopping.is_cancelled() && !served.scrape.is_closed()
+    served.ready.is_cancelled()
+        && !served.stopping.is_cancelled()
+        && !served.scrape.is_closed()
+        && !served.last_turn.is_long_ago(clock::monotonic_now())
 }
 
 async fn metrics(served: &Served, seat: &Arc<Seat>, patience: Duration) -> Response<Full<Bytes>> {

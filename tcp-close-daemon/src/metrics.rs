@@ -23,7 +23,7 @@ use crate::{
         self, Census, Corrections, Observation, Stats,
         observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
     },
-    metrics::{catalogue::Catalogue, ports::Routes, services::Services},
+    metrics::{catalogue::Catalogue, ports::Routes, process::Process, services::Services},
     owner::Homes,
     pipeline::{Losses, Turn},
     probe::{HookReport, ProgramStats},
@@ -34,6 +34,7 @@ mod catalogue;
 mod census;
 mod kernel_counts;
 mod ports;
+mod process;
 mod services;
 mod top;
 
@@ -44,6 +45,7 @@ pub const MOST_SERIES: usize = 50;
 pub struct Metrics {
     catalogue: Catalogue,
     counts: kernel_counts::KernelCounts,
+    process: Process,
     services: Services,
     routes: Routes,
 }
@@ -66,6 +68,7 @@ impl Metrics {
         catalogue.time_wait_nominal_seconds.set(wait.nominal.as_secs_f64());
         catalogue.time_wait_slack_seconds.set(wait.slack.as_secs_f64());
         let mut metrics = Self {
+            process: Process::registered(&catalogue.registry)?,
             catalogue,
             counts: kernel_counts::KernelCounts::new(reset_reasons),
             services: Services::new(Arc::new(Mutex::new(Homes::of_this_host())), MOST_SERIES),
@@ -110,6 +113,7 @@ impl Metrics {
             sockets.set(as_gauge(turn.tracker.sockets_in(state) as u64));
         }
         self.limits(limits);
+        self.process.look();
         self.programs(&turn.probe.program_stats());
     }
 
@@ -152,6 +156,7 @@ impl Metrics {
     /// Takes in the kernel's limits. One that cannot be read is not exported: 0 would be a limit.
     pub fn limits(&mut self, limits: &kernel::limits::Limits) {
         let gauges = [
+            (&self.catalogue.time_wait_used, limits.time_wait_now),
             (&self.catalogue.time_wait_limit, limits.time_wait),
             (&self.catalogue.orphans, limits.orphans_now),
             (&self.catalogue.orphans_limit, limits.orphans),
@@ -160,6 +165,9 @@ impl Metrics {
             if let Some(value) = value {
                 gauge.with_label_values::<&str>(&[]).set(as_gauge(value));
             }
+        }
+        if let Some(opens) = limits.opens {
+            raise(&self.catalogue.kernel_opens_total.with_label_values::<&str>(&[]), opens);
         }
     }
 

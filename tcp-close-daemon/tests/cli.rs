@@ -20,6 +20,31 @@ fn help_and_usage_are_as_written_down() {
     trycmd::TestCases::new().case("tests/cli/*.trycmd");
 }
 
+/// As bash does when somebody types Tab.
+#[test]
+fn bash_completes_what_is_typed() {
+    let script = run(tcp_close(&["completions", "bash"])).stdout;
+    let script = String::from_utf8(script).expect("text");
+    let complete = |words: &[&str]| {
+        let typed: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let last = words.len() - 1;
+        let (word, before) = (words[last], words[last - 1]);
+        let ask = format!(
+            "{script}\nCOMP_WORDS=({}); COMP_CWORD={last}; _tcp__close tcp-close '{word}' '{before}'; echo \"${{COMPREPLY[*]}}\"",
+            typed.join(" ")
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &ask]);
+        let answer = run(bash);
+        assert!(answer.status.success(), "{answer:?}");
+        String::from_utf8(answer.stdout).expect("text").trim().to_owned()
+    };
+    assert_eq!(complete(&["tcp-close", "comp"]), "completions");
+    assert_eq!(complete(&["tcp-close", "list", "--sor"]), "--sort");
+    assert_eq!(complete(&["tcp-close", "list", "--sort", "a"]), "age");
+    assert_eq!(complete(&["tcp-close", "completions", "fi"]), "fish");
+}
+
 #[test]
 fn asking_for_help_is_no_mistake() {
     for arguments in [

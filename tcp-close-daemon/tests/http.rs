@@ -126,6 +126,7 @@ fn a_stuck_pipeline_does_not_hold_up_a_scrape_for_ever() {
         setup.patience.scrape = SOON;
     });
     assert_eq!(get(server.address, "/metrics").status, 503);
+    assert_eq!(get(server.address, "/readyz").status, 503);
     assert_eq!(get(server.address, "/healthz").status, 200);
 }
 

@@ -42,7 +42,7 @@ fn install(sh: &Shell, target: &Path, name: &str, version: &str) -> anyhow::Resu
     cmd!(sh, "cargo install --locked {name} --version {version} --root {root} --force --quiet")
         .env_remove("CARGO_TARGET_DIR")
         .envs([
-            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1"),
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
             ("CARGO_PROFILE_RELEASE_LTO", "off"),
             ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
         ])

@@ -1,6 +1,6 @@
 //! The other commands' side of the socket.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf, pin::pin, time::Duration};
 
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{
@@ -16,6 +16,9 @@ use tokio::{net::UnixStream, task::JoinSet, time::timeout};
 
 use super::{BLIND_SPOT, CLOSING, ENDS, Missed, PORTS, Place, Question, TRANSITIONS};
 use crate::line::Line;
+
+/// Time until whoever waits is told what for.
+const SOON: Duration = Duration::from_secs(3);
 
 /// Time for an answer to begin: the daemon may have to read the kernel's table first, and to answer others before.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,8 +121,13 @@ impl Client {
         // Whatever is in the query is encoded there.
         *request.uri_mut() = format!("{path}?{}", question.query()).parse().map_err(AskError::TooLong)?;
         request.headers_mut().insert(HOST, hyper::header::HeaderValue::from_static("localhost"));
-        let answer = timeout(PATIENCE, self.sender.send_request(request)).await;
-        let answer = answer.map_err(|_elapsed| AskError::Silent)??;
+        let mut answer = pin!(self.sender.send_request(request));
+        let answer = if let Ok(answer) = timeout(SOON, &mut answer).await {
+            answer?
+        } else {
+            tracing::warn!("the daemon at {} has not answered yet", self.path.display());
+            timeout(PATIENCE, answer).await.map_err(|_elapsed| AskError::Silent)??
+        };
         if answer.status() == StatusCode::FORBIDDEN {
             return Err(AskError::NotAllowed(self.path));
         }

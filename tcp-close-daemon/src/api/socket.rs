@@ -63,8 +63,11 @@ impl Socket {
         if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket()) {
             return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there")));
         }
-        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-            DirBuilder::new().recursive(true).mode(0o755).create(directory).map_err(failed)?;
+        // A folder of its own, as below /run, and no more: what is missing above that is a mistake in what was typed.
+        if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
+            && !directory.exists()
+        {
+            DirBuilder::new().mode(0o755).create(directory).map_err(failed)?;
         }
         // It gets its name once it is open to those who may use it, and to nobody else.
         let unnamed = path.with_extension(format!("{}.new", std::process::id()));

@@ -75,8 +75,8 @@ Examples:
   tcp-close top owner = nginx.service          One service
   tcp-close top --standalone                   Whether there is a daemon or not
 
-Keys: 1-5 and Tab for what is looked at, s to sort, / for a filter, space to pause, Enter for the ladder of a
-slow close, ? for all of them, q to quit.
+Keys: 1-5 and Tab for what is looked at, s to sort, / for a filter, space to
+pause, Enter for the ladder of a slow close, ? for all of them, q to quit.
 ";
 
 pub(super) const PORTS_EXAMPLES: &str = "\

@@ -32,8 +32,10 @@ pub(super) fn listen_address(text: &str) -> Result<SocketAddr, String> {
 
 /// A path below which nothing else is served.
 pub(super) fn telemetry_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') || text.contains(['?', '#', ' ']) {
-        return Err("a path begins with / and has no ?, # or space".to_owned());
+    // Whatever else may stand in a path is told apart from how it is asked for.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if !text.starts_with('/') || !text.bytes().all(is_plain) {
+        return Err("a path begins with / and has only letters, digits, and -._~ between its /".to_owned());
     }
     if ["/", "/healthz", "/readyz"].contains(&text) {
         return Err("something else is served there".to_owned());

@@ -22,11 +22,11 @@ use self::{
 use super::{Failure, LossLog, attach, listen_for_signals, runtime};
 use crate::{
     api,
-    clock::Anchor,
+    clock::{self, Anchor},
     event::TcpState,
     feed::Feed,
-    http::{self, Patience, Served},
-    kernel::{capabilities, limits::Limits},
+    http::{self, LastTurn, Patience, Served},
+    kernel::{capabilities, limits::Limits, netns},
     line::Teller,
     metrics::Metrics,
     owner::Homes,
@@ -87,6 +87,7 @@ async fn daemon(
     let (ask, requests) = mpsc::channel(1);
     let ready = CancellationToken::new();
     let stopping = CancellationToken::new();
+    let last_turn = Arc::new(LastTurn::at(clock::monotonic_now()));
     let served = Arc::new(Served {
         page: page::index(&settings.telemetry_path, &reports),
         telemetry_path: settings.telemetry_path,
@@ -94,6 +95,7 @@ async fn daemon(
         metrics: Arc::clone(&metrics),
         scrape,
         ready: ready.clone(),
+        last_turn: Arc::clone(&last_turn),
         stopping: stopping.clone(),
     });
     let mut tasks = tokio::task::JoinSet::new();
@@ -111,15 +113,12 @@ async fn daemon(
     };
     tasks.spawn(reconcile.run());
     let netns = settings.probe.netns;
+    let watches_its_own_netns = has_its_own(&netns);
     let close_wait =
         CloseWait { netns: netns.clone(), after: settings.close_wait_after, pipeline: ask.clone() };
     tasks.spawn(close_wait.run());
-    tasks.spawn(keep_looking(
-        Arc::clone(&ports),
-        settings.reconcile_interval,
-        Arc::clone(&connects),
-        ask.clone(),
-    ));
+    let (looks, interval) = (Arc::clone(&ports), settings.reconcile_interval);
+    tasks.spawn(keep_looking(looks, interval, Arc::clone(&connects), ask.clone()));
     let ports_seen = Arc::clone(&ports);
     // It is there for as long as the daemon.
     let mut socket = None;
@@ -143,6 +142,8 @@ async fn daemon(
         feed,
         ports: ports_seen,
         exported: Arc::default(),
+        watches_its_own_netns,
+        last_turn,
         watchdog: Watchdog::wanted(),
     };
     let each_turn = |turn: Turn<'_>| {
@@ -177,6 +178,11 @@ fn serve_http(listener: TcpListener, served: Arc<Served>) -> io::Result<()> {
         })
 }
 
+/// Whether the namespace that this process is in is among those that are watched; with none named, all are.
+fn has_its_own(netns: &[u32]) -> bool {
+    netns.is_empty() || netns::inode("/proc/self/ns/net").is_ok_and(|own| netns.contains(&own))
+}
+
 /// Who wants to know what a turn brought.
 struct AfterTurn {
     losses: LossLog,
@@ -190,6 +196,9 @@ struct AfterTurn {
     ports: Arc<Ports>,
     /// What the metrics have of the ports.
     exported: Arc<Report>,
+    /// Or else what the kernel counts in it has no like here.
+    watches_its_own_netns: bool,
+    last_turn: Arc<LastTurn>,
     watchdog: Option<Watchdog>,
 }
 
@@ -206,6 +215,7 @@ impl AfterTurn {
         self.connects.set(connects);
         self.feed.tell(turn.observations, &anchor);
         self.export(turn, &anchor);
+        self.last_turn.took(anchor.monotonic());
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.took_a_turn(anchor.monotonic());
         }
@@ -216,7 +226,9 @@ impl AfterTurn {
         metrics.update(turn, anchor);
         if turn.scraped {
             metrics.remembered(self.feed.remembered());
-            metrics.update_on_scrape(turn, &Limits::read());
+            let limits = Limits::read();
+            let opens = limits.opens.filter(|_| self.watches_its_own_netns);
+            metrics.update_on_scrape(turn, &Limits { opens, ..limits });
             let (census, substates) = self.table.census(turn.tracker, anchor.monotonic());
             metrics.census(&census, substates.as_deref());
             if let Some(report) = self.ports.last().filter(|report| !Arc::ptr_eq(report, &self.exported)) {

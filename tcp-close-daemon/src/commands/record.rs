@@ -1,11 +1,11 @@
 //! `tcp-close record`: every event to a file, and what else it takes to print the same lines again.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, BufWriter, ErrorKind, IsTerminal as _, Write},
     ops::ControlFlow,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -27,7 +27,7 @@ pub(super) fn run(settings: &RecordSettings) -> Result<ExitCode, Failure> {
 
 async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
     let mut shutdown = listen_for_signals(settings.duration)?;
-    let out = create(&settings.file, settings.force).map_err(Failure::Other)?;
+    let (out, made) = create(&settings.file, settings.force).map_err(Failure::Other)?;
     let recording = Recording::new(out, Host::running().map_err(|error| Failure::Other(error.into()))?);
     let mut printer = settings.watch.as_ref().map(|print| Printer::new(print.lines, print.count));
     let mut failed = None;
@@ -44,8 +44,12 @@ async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
         })
     };
     seen::follow("record", &settings.wanted, &mut shutdown, Some(recording.clone()), take).await?;
+    made.keep();
     status.end();
-    let (events, bytes) = recording.finish().map_err(|error| cannot_write(&settings.file, error))?;
+    let (events, bytes) = match recording.finish() {
+        Err(error) if is_stdout(&settings.file) => return printed(Err(error)),
+        finished => finished.map_err(|error| cannot_write(&settings.file, error))?,
+    };
     tracing::info!(events, bytes, "recorded to {}", settings.file.display());
     printed(failed.map_or(Ok(()), Err))
 }
@@ -57,14 +61,20 @@ fn cannot_write(file: &Path, error: io::Error) -> Failure {
 /// A recording says of everybody on this host whom they talk to.
 const OWNERS_ALONE: u32 = 0o600;
 
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
+}
+
 /// The file, which must not be there yet, or stdout.
-fn create(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write>> {
-    if path == Path::new("-") {
-        return Ok(Box::new(BufWriter::new(io::stdout())));
+fn create(path: &Path, force: bool) -> anyhow::Result<(Box<dyn Write>, Made)> {
+    if is_stdout(path) {
+        return Ok((Box::new(BufWriter::new(io::stdout())), Made(None)));
     }
     let mut options = OpenOptions::new();
     let options = options.write(true).mode(OWNERS_ALONE);
-    let options = if force { options.create(true).truncate(true) } else { options.create_new(true) };
+    let is_new = !path.exists();
+    // One that is there keeps what it has until there is something to write over it.
+    let options = if force { options.create(true).truncate(false) } else { options.create_new(true) };
     let file: File = options.open(path).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
             anyhow::anyhow!("{} is there already; --force writes over it", path.display())
@@ -79,7 +89,46 @@ fn create(path: &Path, force: bool) -> anyhow::Result<Box<dyn Write>> {
     keep_to_owner(&file).map_err(|error| {
         anyhow::Error::new(error).context(format!("cannot keep {} to its owner", path.display()))
     })?;
-    Ok(Box::new(BufWriter::new(file)))
+    let made = Made(is_new.then(|| path.to_owned()));
+    Ok((Box::new(BufWriter::new(Over { file, is_empty: false })), made))
+}
+
+/// A file that was made here, and goes again if nothing comes of the recording.
+struct Made(Option<PathBuf>);
+
+impl Made {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Somebody may have been faster.
+            let _gone = fs::remove_file(path);
+        }
+    }
+}
+
+/// A file that loses what it had when the first is written.
+struct Over {
+    file: File,
+    is_empty: bool,
+}
+
+impl Write for Over {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // A device has no length.
+        if !std::mem::replace(&mut self.is_empty, true) && self.file.metadata()?.is_file() {
+            self.file.set_len(0)?;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A line on a terminal that says how far it is.

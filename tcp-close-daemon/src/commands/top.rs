@@ -37,7 +37,7 @@ use crate::{
     api::{self, AskError, Client, Lines, Question},
     clock,
     closing::{self, ClosingSocket, Known},
-    event::{Monotonic, TcpState},
+    event::TcpState,
     kernel::capabilities,
     line::Line,
     owner::{Holders, Homes},
@@ -159,61 +159,77 @@ async fn see(settings: &TopSettings, begin: oneshot::Sender<()>, tell: &Sender<N
 
 /// Looks at sockets and ports through the daemon, again and again.
 async fn look_at_daemon(settings: &TopSettings, tell: &Sender<News>) -> Result<(), Failure> {
-    loop {
-        let begun = clock::monotonic_now();
-        let question = Question::default();
+    let question = Question::default();
+    let sockets = async || {
         let mut lines = Client::connect(&settings.daemon).await?.closing(&question).await?;
         let mut sockets = Vec::new();
         while let Some(some) = lines.next::<ClosingSocket>().await? {
             sockets.extend(some);
         }
+        Ok(sockets)
+    };
+    let routes = async || {
         let mut lines = Client::connect(&settings.daemon).await?.ports(&question).await?;
         let mut routes = Vec::new();
         while let Some(some) = lines.next::<Pressure>().await? {
             routes.extend(some);
         }
-        if !looked(begun, tell, sockets, routes).await {
-            return Ok(());
-        }
-    }
+        Ok(routes)
+    };
+    keep_looking(tell, sockets, routes).await
 }
 
 /// Looks at sockets and ports in the kernel's own table, again and again.
 async fn look_here(settings: &TopSettings, tell: &Sender<News>) -> Result<(), Failure> {
     let netns = settings.wanted.probe.netns.clone();
     let ports = Ports::new(netns.clone());
-    loop {
-        let begun = clock::monotonic_now();
+    let sockets = async || {
         let wanted = netns.clone();
-        let sockets = spawn_blocking(move || {
+        let looked = spawn_blocking(move || {
             let snapshot = Snapshot::take(&wanted, &TcpState::CLOSING)?;
             let holders = Holders::of(&snapshot.inodes());
             let mut homes = Homes::of_this_host();
             let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
             anyhow::Ok(closing::join(&snapshot, Known::default(), &TcpState::CLOSING, &holders, home))
         });
-        let sockets = sockets.await.context("looking at the sockets broke down").and_then(|looked| looked);
-        let report = ports.now().await.map_err(Failure::Other)?;
-        if !looked(begun, tell, sockets.map_err(Failure::Other)?, report.pressures.clone()).await {
-            return Ok(());
-        }
-    }
+        looked.await.context("looking at the sockets broke down").flatten().map_err(Failure::Other)
+    };
+    let routes = async || Ok(ports.now().await.map_err(Failure::Other)?.pressures.clone());
+    keep_looking(tell, sockets, routes).await
 }
 
-/// Hands over what was seen, and rests; whether anybody wants more.
-async fn looked(
-    begun: Monotonic,
+/// Hands over what is seen of the sockets, and beside that of the ports, until nobody wants more.
+///
+/// They do not wait for each other: how ports change takes two looks, with a second of nothing between them.
+async fn keep_looking(
     tell: &Sender<News>,
-    sockets: Vec<ClosingSocket>,
-    routes: Vec<Pressure>,
-) -> bool {
-    let rest = LOOK.max(clock::monotonic_now().since(begun) * REST);
-    let told =
-        tell.send(News::Sockets(sockets)).await.is_ok() && tell.send(News::Routes(routes)).await.is_ok();
-    if told {
-        sleep(rest).await;
+    sockets: impl AsyncFn() -> Result<Vec<ClosingSocket>, Failure>,
+    routes: impl AsyncFn() -> Result<Vec<Pressure>, Failure>,
+) -> Result<(), Failure> {
+    let look_at_sockets = async {
+        loop {
+            let begun = clock::monotonic_now();
+            let sockets = sockets().await?;
+            let rest = LOOK.max(clock::monotonic_now().since(begun) * REST);
+            if tell.send(News::Sockets(sockets)).await.is_err() {
+                return Ok(());
+            }
+            sleep(rest).await;
+        }
+    };
+    let look_at_ports = async {
+        loop {
+            let routes = routes().await?;
+            if tell.send(News::Routes(routes)).await.is_err() {
+                return Ok(());
+            }
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        ended = look_at_sockets => ended,
+        ended = look_at_ports => ended,
     }
-    told
 }
 
 const CANNOT_DRAW: &str = "cannot draw on this terminal";

@@ -22,6 +22,11 @@ pub struct HostNames;
 
 impl Names for HostNames {
     fn port(&self, service: &str) -> Result<u16, String> {
+        if service.contains('/') {
+            return Err(format!(
+                "{service} is no port; the prefix of a network comes before it: 192.0.2.0/24:443"
+            ));
+        }
         match fs::read_to_string(SERVICES) {
             Ok(services) => port(&services, service)
                 .ok_or_else(|| format!("{SERVICES} has no TCP service called {service}")),

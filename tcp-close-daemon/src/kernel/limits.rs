@@ -1,4 +1,4 @@
-//! Limits the kernel sets on closing sockets, and how far they are used.
+//! Limits the kernel sets on closing sockets, how far they are used, and what it counts itself.
 
 use std::{fs, path::Path};
 
@@ -9,6 +9,8 @@ pub struct Limits {
     pub time_wait: Option<u64>,
     /// Minisocks of this network namespace now (`/proc/net/sockstat`).
     pub time_wait_now: Option<u64>,
+    /// Connections that this network namespace began to open or accepted (`ActiveOpens`, `PassiveOpens`).
+    pub opens: Option<u64>,
     /// TIME-WAITs that this network namespace was refused (`TCPTimeWaitOverflow`).
     pub refused: Option<u64>,
     /// `net.ipv4.tcp_max_orphans`: orphans the host may hold.
@@ -22,7 +24,10 @@ impl Limits {
     pub fn read() -> Self {
         let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
         let netstat = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
+        let snmp = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+        let tcp = |name| counter(&snmp, "Tcp", name);
         Self {
+            opens: tcp("ActiveOpens").zip(tcp("PassiveOpens")).map(|(active, passive)| active + passive),
             time_wait_now: figure(&sockstat, "tw"),
             refused: counter(&netstat, "TcpExt", "TCPTimeWaitOverflow"),
             time_wait: number(Path::new("/proc/sys/net/ipv4/tcp_max_tw_buckets")),

@@ -124,6 +124,7 @@ catalogue! {
     time_wait_verdicts_total: IntCounterVec = counters("TIME-WAITs that ended, their wait since the last restart judged against the nominal one.", &["verdict"]);
     time_wait_nominal_seconds: Gauge = gauge_f64("TIME-WAIT as the kernel last set it.");
     time_wait_slack_seconds: Gauge = gauge_f64("How long past its nominal end the timer wheel may keep a TIME-WAIT.");
+    time_wait_used: IntGaugeVec = gauges("Minisocks of this network namespace, as the kernel counts them (/proc/net/sockstat): what it holds against the limit.", &[]);
     time_wait_limit: IntGaugeVec = gauges("Minisocks this network namespace may hold (net.ipv4.tcp_max_tw_buckets).", &[]);
     fin_retransmits_total: IntCounterVec = counters("Segments with FIN sent again, by the socket's state.", &["state"]);
     resets_total: IntCounterVec = counters("Resets, with the kernel's reason for those sent.", &["direction", "reason"]);
@@ -145,6 +146,7 @@ catalogue! {
     reconcile_corrections_total: IntCounterVec = counters("Sockets that the kernel's table put right: added because nobody had seen them close, removed because their end was lost, changed because they were in another state.", &["correction"]);
     last_reconcile_timestamp_seconds: Gauge = gauge_f64("Time when the kernel's table was last taken in, in seconds since the epoch; 0 before the first.");
     kernel_difference: IntGaugeVec = gauges("Ours minus the kernel's, where the two differed in every one of several looks: sockstat_tw, the minisocks that are followed and those that /proc/net/sockstat counts. Not there before the first look.", &["counter"]);
+    kernel_opens_total: IntCounterVec = counters("Connections that this network namespace began to open, or accepted, by the kernel's own count (ActiveOpens and PassiveOpens). Each is a state change, so what hears of none while this grows is deaf. Not there where this namespace is not watched.", &[]);
     tracked: IntGaugeVec = gauges("Entries in a table of what is followed, or has ended and is remembered.", &["table"]);
     tracked_limit: IntGaugeVec = gauges("Entries that a table may have.", &["table"]);
     tracked_evicted_total: IntCounterVec = counters("Entries that had to make room in a table.", &["table"]);
@@ -158,7 +160,6 @@ impl Catalogue {
     /// Every metric registered, and every series at zero whose labels are a closed set.
     pub(super) fn new(reset_reasons: &BTreeMap<u32, String>) -> Result<Self, prometheus::Error> {
         let catalogue = Self::registered()?;
-        catalogue.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         catalogue.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         catalogue.closes_at_zero();
         catalogue.minisocks_at_zero();

@@ -34,6 +34,16 @@ const NAMES: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// Whoever nobody knows.
 const UNKNOWN: &str = "unknown";
 
+/// The label of a process that is known by its name alone, which it may choose: it does not pass for one of our own words,
+/// and an empty label would be none.
+fn process(name: &str) -> Arc<str> {
+    match name {
+        "" => UNKNOWN.into(),
+        OTHER | UNKNOWN => format!("{name} (process)").into(),
+        name => name.into(),
+    }
+}
+
 /// The metrics with a service.
 pub(super) struct Services {
     homes: Arc<Mutex<Homes>>,
@@ -58,7 +68,7 @@ impl Services {
         });
         let name: Arc<str> = match (home.as_ref().and_then(|home| home.service()), owner.comm) {
             (Some(name), _) => name.into(),
-            (None, Some(comm)) => comm.to_string().into(),
+            (None, Some(comm)) => process(&comm.to_string()),
             (None, None) => UNKNOWN.into(),
         };
         // One that is not found may be found later: nobody looks at once for each.

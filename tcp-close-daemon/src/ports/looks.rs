@@ -30,6 +30,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// How long nobody looks again by himself, for each unit of time that looking took: a hundredth of a processor.
 const REST: u32 = 100;
 
+/// The same for who asks: a tenth, however often that is.
+const REST_OF_WHO_ASKS: u32 = 10;
+
 /// The ports of some namespaces.
 pub struct Ports {
     /// Inode numbers of the namespaces; empty for all.
@@ -70,7 +73,7 @@ impl Ports {
         let mut last = self.last.lock().await;
         let age = last.look.as_ref().map(|(at, _)| clock::monotonic_now().since(*at));
         if let Some(report) = self.last().filter(|report| report.has_rates)
-            && age.is_some_and(|age| age < APART / 2)
+            && age.is_some_and(|age| age < (last.took * REST_OF_WHO_ASKS).max(APART / 2))
         {
             return Ok(report);
         }

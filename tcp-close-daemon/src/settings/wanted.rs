@@ -1,6 +1,6 @@
 //! Which connections are wanted, by all that was typed of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     cli::FilterArgs,
@@ -42,17 +42,20 @@ pub(super) fn filter(
 pub(super) fn connection(typed: &[String]) -> Result<Expression, FilterError> {
     let typed = typed.join(" ");
     let words: Vec<&str> = typed.split_whitespace().collect();
-    let host = |side, address: SocketAddr| {
-        let network = Some(address.ip().to_canonical().into());
-        Expression::Is(Predicate::Host(side, Host { network, port: Some(address.port()) }))
+    let host = |side, (ip, port): (IpAddr, Option<u16>)| {
+        Expression::Is(Predicate::Host(side, Host { network: Some(ip.to_canonical().into()), port }))
     };
     let between = |local, remote| host(Side::Local, local).and(host(Side::Remote, remote));
+    let address = |word: &&str| {
+        let with_port = word.parse().map(|address: SocketAddr| (address.ip(), Some(address.port())));
+        with_port.or_else(|_no_port| word.parse().map(|ip: IpAddr| (ip, None))).ok()
+    };
     if let [word] = *words
         && let Some(cookie) = filter::cookie(word)
     {
         return Ok(Expression::Is(Predicate::Cookie(cookie)));
     }
-    let addresses: Vec<SocketAddr> = words.iter().filter_map(|word| word.parse().ok()).collect();
+    let addresses: Vec<_> = words.iter().filter_map(address).collect();
     match *addresses.as_slice() {
         [one] if words.len() == 1 => {
             Ok(Expression::Any(vec![host(Side::Local, one), host(Side::Remote, one)]))
@@ -77,6 +80,7 @@ mod tests {
         };
         assert_eq!(meant(&["sk:2b"]), "cookie = sk:2b");
         assert_eq!(meant(&["192.0.2.1:443"]), "src 192.0.2.1/32:443 or dst 192.0.2.1/32:443");
+        assert_eq!(meant(&["2001:db8::1"]), "src [2001:db8::1]/128:* or dst [2001:db8::1]/128:*");
         assert_eq!(
             meant(&["192.0.2.1:443", "[2001:db8::1]:80"]),
             "src 192.0.2.1/32:443 and dst [2001:db8::1]/128:80 or \

@@ -14,7 +14,7 @@ use std::{
 use tcp_close::{
     clock,
     event::Monotonic,
-    http::{Access, Patience, Served, serve},
+    http::{Access, LastTurn, Patience, Served, serve},
     lifecycle::{Limits, Wait},
     metrics::Metrics,
     probe::{Hook, HookReport, Rung, Verdict},
@@ -29,6 +29,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// How the pipeline takes a scrape.
+#[derive(Clone, Copy)]
 pub(crate) enum Pipeline {
     /// At once.
     Prompt,
@@ -113,6 +114,10 @@ impl Server {
             scrape,
             ready: ready.clone(),
             stopping: stopping.clone(),
+            last_turn: Arc::new(LastTurn::at(match setup.pipeline {
+                Pipeline::Stuck => Monotonic::default(),
+                _ => clock::monotonic_now() + Duration::from_secs(3600),
+            })),
         };
         let serving = runtime.spawn(serve(listener, Arc::new(served), setup.patience));
         Self { address, ready, stopping, scrapes, serving, runtime }

@@ -51,6 +51,21 @@ fn services_beyond_the_limit_are_counted_together() {
     assert_eq!(closes("other"), Some(3.0));
 }
 
+/// A process chooses its name.
+#[test]
+fn no_process_passes_for_a_word_of_ours() {
+    let mut metrics = capped(9);
+    for comm in ["other", "unknown", "unknown"] {
+        metrics.observe(&closed_by(comm));
+    }
+    let closes = |service: &str| {
+        value(&metrics, &format!("service_endpoints_closed_total{{role=\"active\",service=\"{service}\"}}"))
+    };
+    assert_eq!(closes("other"), Some(0.0));
+    assert_eq!(closes("other (process)"), Some(1.0));
+    assert_eq!(closes("unknown (process)"), Some(2.0));
+}
+
 fn route(port: u16, used: u32, exhaustion_seconds: Option<f64>) -> Pressure {
     Pressure {
         netns: 1,

@@ -35,6 +35,8 @@ pub(crate) fn fresh() -> Metrics {
     .expect("the catalogue is sound");
     metrics.census(&nothing_closes(), None);
     metrics.limits(&limits::Limits {
+        opens: Some(0),
+        time_wait_now: Some(0),
         time_wait: Some(262_144),
         orphans: Some(262_144),
         orphans_now: Some(0),

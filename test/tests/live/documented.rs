@@ -306,7 +306,7 @@ fn connect_from(near: SocketAddr, far: SocketAddr) -> TcpStream {
         match connect(&client, &far) {
             Ok(()) => return client.into(),
             Err(Errno::ADDRNOTAVAIL) if deadline.left().is_some() => {
-                thread::sleep(Duration::from_millis(100))
+                thread::sleep(Duration::from_millis(100));
             }
             Err(error) => panic!("connect: {error}"),
         }

@@ -26,7 +26,10 @@ const FILES: &[(&str, &str, Kind)] = &[
     ("LICENSE-MIT", "usr/share/doc/tcp-close/", Kind::Document),
     ("README.md", "usr/share/doc/tcp-close/", Kind::Document),
     ("ARCHITECTURE.md", "usr/share/doc/tcp-close/", Kind::Document),
+    ("CONTRIBUTING.md", "usr/share/doc/tcp-close/", Kind::Document),
+    // They lead to what is beside them in the checkout.
     ("docs", "usr/share/doc/tcp-close/docs/", Kind::Document),
+    ("packaging", "usr/share/doc/tcp-close/packaging/", Kind::Document),
 ];
 
 /// What somebody who installs it is told of a file.

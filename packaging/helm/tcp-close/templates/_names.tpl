@@ -46,13 +46,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end -}}
 
+{{/* Left out where the runtime's own profile is meant: it applies by itself where there is AppArmor, and a node without
+     AppArmor turns away whoever asks for one. */}}
 {{- define "tcp-close.appArmor" -}}
 {{- if .Values.appArmorProfile -}}
 {{- .Values.appArmorProfile -}}
 {{- else if eq .Values.privileges "full" -}}
 Unconfined
-{{- else -}}
-RuntimeDefault
 {{- end -}}
 {{- end -}}
 
