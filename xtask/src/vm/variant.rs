@@ -55,6 +55,13 @@ impl Family {
     }
 }
 
+/// Whether each family has a machine even in the brief matrix: on the oldest kernel and on the newest, of the architecture
+/// that most hosts have.
+pub(super) fn has_every_family(arch: Arch, kernel: &str) -> bool {
+    let kernels = arch.kernels();
+    arch == Arch::X86_64 && (kernels.first() == Some(&kernel) || kernels.last() == Some(&kernel))
+}
+
 /// One machine of the matrix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variant {
@@ -155,6 +162,15 @@ mod tests {
         assert_eq!(restricted.to_string(), "6.12 x86_64 tracepoint lockdown=integrity");
         assert_eq!(plain.file_stem(), "6.12-x86-64-tracepoint");
         assert_eq!(Family::named("kprobe"), Some(Family::Kprobe));
+    }
+
+    #[test]
+    fn oldest_and_newest_are_never_brief() {
+        let on = |arch: Arch| -> Vec<&str> {
+            arch.kernels().iter().copied().filter(|kernel| has_every_family(arch, kernel)).collect()
+        };
+        assert_eq!(on(Arch::X86_64), ["5.10", "7.2"]);
+        assert!(on(Arch::Aarch64).is_empty());
     }
 
     #[test]
