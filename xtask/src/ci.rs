@@ -10,7 +10,7 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    clock, container, dist, fuzz, grafana, kubernetes, page, prometheus, test, units,
+    clock, container, dist, fuzz, grafana, instructions, kubernetes, page, prometheus, test, units,
     vm::{self, static_build},
     workspace,
 };
@@ -55,6 +55,8 @@ enum Step {
     Page,
     /// What strangers may hand in breaks nothing: a short run of each fuzzer.
     Fuzz,
+    /// No part of the user side takes a tenth more instructions for a close than it did.
+    Instructions,
     /// The live tests on this kernel.
     Live,
     /// The live tests on real kernels, old and new, in emulated machines: the brief matrix.
@@ -135,6 +137,7 @@ impl Step {
             Self::Grafana => grafana::check(&static_build::shell()?)?,
             Self::Page => page::check(&static_build::shell()?)?,
             Self::Fuzz => fuzz::run_each(sh)?,
+            Self::Instructions => instructions::run(&instructions::Options::default())?,
             Self::Live => test::live_with_second_chance(&static_build::shell()?)?,
             Self::Vm => vm::run_briefly()?,
         }

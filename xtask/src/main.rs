@@ -14,6 +14,7 @@ mod debian;
 mod dist;
 mod fuzz;
 mod grafana;
+mod instructions;
 mod kubernetes;
 mod page;
 mod prometheus;
@@ -48,6 +49,8 @@ enum Command {
     Bench(bench::Options),
     /// Hand in what nobody would type: run fuzzers.
     Fuzz(fuzz::Options),
+    /// Count what each part of the user side takes for a close, and hold it against what it took before.
+    Instructions(instructions::Options),
     /// Copy rules and dashboards to where the chart and the bases for Kubernetes have them.
     Kubernetes,
     /// Run the live tests on real kernels, old and new, in emulated machines.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Kubernetes => kubernetes::write(),
         Command::Vm(options) => vm::run(&options),
         Command::Dist(options) => dist::run(&options),

@@ -1,0 +1,109 @@
+//! The records of one close within the host: the client closes first, and its TIME-WAIT expires.
+
+use tcp_close_abi::{AF_INET, Header, MinisockTimer, Pair, RecordKind, StateChange, flag};
+use zerocopy::IntoBytes as _;
+
+use super::Ipv4Addr;
+
+/// Nanoseconds of `CLOCK_MONOTONIC` at the beginning.
+const BEGIN: u64 = 1_000_000_000_000;
+
+const MICROSECOND: u64 = 1_000;
+const MINUTE: u64 = 60_000_000_000;
+
+/// The cookies of both ends.
+const CLIENT: u64 = 1_001;
+const SERVER: u64 = 1_002;
+
+// Of include/net/tcp_states.h.
+const ESTABLISHED: u32 = 1;
+const FIN_WAIT1: u32 = 4;
+const FIN_WAIT2: u32 = 5;
+const TIME_WAIT: u32 = 6;
+const CLOSE: u32 = 7;
+const CLOSE_WAIT: u32 = 8;
+const LAST_ACK: u32 = 9;
+
+/// As the kernel side writes them, in their order.
+pub(super) fn of_a_close() -> Vec<Vec<u8>> {
+    let change = |after: u64, socket, old, new| state_change(BEGIN + after * MICROSECOND, socket, old, new);
+    vec![
+        change(0, CLIENT, ESTABLISHED, FIN_WAIT1),
+        change(2, SERVER, ESTABLISHED, CLOSE_WAIT),
+        change(3, CLIENT, FIN_WAIT1, FIN_WAIT2),
+        change(10, SERVER, CLOSE_WAIT, LAST_ACK),
+        timer(RecordKind::TimerStart, BEGIN + 12 * MICROSECOND, 0),
+        change(13, CLIENT, FIN_WAIT2, CLOSE),
+        change(14, SERVER, LAST_ACK, CLOSE),
+        timer(RecordKind::TimerExpire, BEGIN + MINUTE + 500_000_000, 60 * 250),
+    ]
+}
+
+const fn header(kind: RecordKind, at: u64, socket: u64, flags: u32) -> Header {
+    Header { at, socket, kind: kind as u32, netns: 4_026_531_840, flags, reserved: 0 }
+}
+
+fn pair(socket: u64) -> Pair {
+    let mut address = [0; 16];
+    address[..4].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
+    let ports = if socket == CLIENT { (51_234, 443) } else { (443, 51_234) };
+    let (local_port, remote_port): (u16, u16) = ports;
+    Pair {
+        local: address,
+        remote: address,
+        local_port: local_port.to_be(),
+        remote_port: remote_port.to_be(),
+        family: AF_INET,
+        reserved: 0,
+    }
+}
+
+fn state_change(at: u64, socket: u64, old: u32, new: u32) -> Vec<u8> {
+    let by_owner = matches!(new, FIN_WAIT1 | LAST_ACK);
+    let is_first = old == ESTABLISHED;
+    let name = |name: &[u8; 16], told: bool| if told { *name } else { [0; 16] };
+    let flags = if by_owner { flag::OWNER } else { 0 } | if is_first { flag::OPENER } else { 0 };
+    StateChange {
+        header: header(RecordKind::StateChange, at, socket, flags),
+        pair: pair(socket),
+        old,
+        new,
+        error: 0,
+        uid: 1000,
+        pid: if by_owner { 42 } else { 0 },
+        opener_pid: if is_first { 41 } else { 0 },
+        comm: name(b"curl\0\0\0\0\0\0\0\0\0\0\0\0", by_owner),
+        opener_comm: name(b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0", is_first),
+        cgroup: 0,
+        write_seq: 5_001,
+        snd_nxt: 5_001,
+        snd_una: 5_001,
+        rcv_nxt: 9_001,
+        segs_in: 4,
+        segs_out: 5,
+        bytes_sent: 700,
+        bytes_retrans: 0,
+        bytes_received: 1_400,
+    }
+    .as_bytes()
+    .to_vec()
+}
+
+/// `jiffies` have passed since the minisock began.
+fn timer(kind: RecordKind, at: u64, jiffies: u64) -> Vec<u8> {
+    const BEGAN: u64 = 4_295_000_000;
+    MinisockTimer {
+        header: header(kind, at, CLIENT, 0),
+        pair: pair(CLIENT),
+        minisock: 0xffff_8882_e0ad_5600,
+        jiffies: BEGAN + jiffies,
+        expires: BEGAN + 60 * 250,
+        substate: TIME_WAIT,
+        rcv_nxt: 9_002,
+        bucket_expiry: BEGAN + 61 * 250,
+        entry_stamp: 0,
+        has_entry_stamp: 0,
+    }
+    .as_bytes()
+    .to_vec()
+}
