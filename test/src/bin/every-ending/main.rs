@@ -1,7 +1,8 @@
 //! Makes TCP connections end in every way, over and over, until it is killed.
 //!
 //! It does so in two namespaces of its own, whose inodes it prints once traffic has begun: in one, a hand-made peer brings
-//! connections to every end there is; in the other, a program opens and closes until its ports run out.
+//! connections to every end there is; in the other, a program opens connections until its ports run out, closes most of
+//! them, and keeps some.
 //! Meanwhile the kernel measures how long BPF programs run.
 //! `cargo xtask ci grafana` has dashboards drawn of this.
 
@@ -18,6 +19,7 @@ use std::{
 };
 
 use anyhow::ensure;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tcp_close_test::{address::Family, netns::Netns};
 
 use kernel::Kernel;
@@ -25,8 +27,12 @@ use kernel::Kernel;
 /// From one connection that ends to the next: some dozens a second, which one processor makes with ease.
 const BEAT: Duration = Duration::from_millis(25);
 
+/// Connections that are kept: minutes of them. They come fast enough to be no chance, which takes nine within five seconds.
+const KEPT: usize = 900;
+
 fn main() -> anyhow::Result<()> {
     let _measured = measure_programs()?;
+    allow_many_descriptors()?;
     let every_end = Netns::new();
     let few_ports = Netns::new();
     println!("{} {}", every_end.inode(), few_ports.inode());
@@ -49,22 +55,39 @@ fn measure_programs() -> anyhow::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Connections to two destinations, to one of them seldom; none of their ports is given again before its minute is over.
+/// As many as a process may have at all, not as it has them by default.
+fn allow_many_descriptors() -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
+}
+
+/// Connections to three destinations: to one of them often, to one seldom, and to one still seldomer, and these are kept.
+/// None of the ports of the others is given again before its minute is over: then as many come free as are taken. Of those
+/// that are kept, less and less are left.
 fn use_up_ports(netns: &Netns) -> JoinHandle<()> {
     netns.sysctl("net/ipv4/ip_local_port_range", "20000 20999");
     netns.sysctl("net/ipv4/tcp_tw_reuse", "0");
     netns.spawn(|| {
         let often = TcpListener::bind((Family::V4.loopback(), 10_001)).expect("listen");
         let seldom = TcpListener::bind((Family::V4.loopback(), 10_002)).expect("listen");
-        for listener in [&often; 9].into_iter().chain([&seldom]).cycle() {
-            let to = listener.local_addr().expect("an address");
-            // At last there is none left.
-            if let Ok(client) = TcpStream::connect(to) {
-                let (mut server, _) = listener.accept().expect("accept");
-                drop(client);
-                assert_eq!(server.read(&mut [0]).expect("read"), 0);
+        let never_closed = TcpListener::bind((Family::V4.loopback(), 10_003)).expect("listen");
+        let mut kept = Vec::new();
+        loop {
+            for listener in [&often; 9].into_iter().chain([&seldom]) {
+                let to = listener.local_addr().expect("an address");
+                // At last there is none left.
+                if let Ok(client) = TcpStream::connect(to) {
+                    let (mut server, _) = listener.accept().expect("accept");
+                    drop(client);
+                    assert_eq!(server.read(&mut [0]).expect("read"), 0);
+                }
+                thread::sleep(BEAT);
             }
-            thread::sleep(BEAT);
+            if kept.len() < KEPT {
+                let client =
+                    TcpStream::connect(never_closed.local_addr().expect("an address")).expect("connect");
+                kept.push((client, never_closed.accept().expect("accept")));
+            }
         }
     })
 }
