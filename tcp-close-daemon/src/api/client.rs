@@ -65,6 +65,8 @@ pub struct Client {
     sender: http1::SendRequest<Empty<Bytes>>,
     /// Reads and writes, for as long as the client is there.
     connection: JoinSet<hyper::Result<()>>,
+    /// Says what it waits for.
+    tells: bool,
 }
 
 /// Lines that come in.
@@ -90,10 +92,16 @@ impl Client {
             _ => AskError::Connect { path: path(), source },
         })?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut client = Self { path: path(), sender, connection: JoinSet::new() };
+        let mut client = Self { path: path(), sender, connection: JoinSet::new(), tells: true };
         // How it ends is told by the answer.
         client.connection.spawn(connection);
         Ok(client)
+    }
+
+    /// Says nothing while it waits: who draws a screen has no place for it.
+    #[must_use]
+    pub fn quiet(self) -> Self {
+        Self { tells: false, ..self }
     }
 
     /// Asks for every socket that is closing.
@@ -125,7 +133,9 @@ impl Client {
         let answer = if let Ok(answer) = timeout(SOON, &mut answer).await {
             answer?
         } else {
-            tracing::warn!("the daemon at {} has not answered yet", self.path.display());
+            if self.tells {
+                tracing::warn!("the daemon at {} has not answered yet", self.path.display());
+            }
             timeout(PATIENCE, answer).await.map_err(|_elapsed| AskError::Silent)??
         };
         if answer.status() == StatusCode::FORBIDDEN {

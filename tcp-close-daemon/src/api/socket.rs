@@ -65,9 +65,10 @@ impl Socket {
         }
         // A folder of its own, as below /run, and no more: what is missing above that is a mistake in what was typed.
         if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty())
-            && !directory.exists()
+            && let Err(error) = DirBuilder::new().mode(0o755).create(directory)
+            && !directory.is_dir()
         {
-            DirBuilder::new().mode(0o755).create(directory).map_err(failed)?;
+            return Err(failed(error));
         }
         // It gets its name once it is open to those who may use it, and to nobody else.
         let unnamed = path.with_extension(format!("{}.new", std::process::id()));

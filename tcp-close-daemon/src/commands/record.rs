@@ -27,7 +27,7 @@ pub(super) fn run(settings: &RecordSettings) -> Result<ExitCode, Failure> {
 
 async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
     let mut shutdown = listen_for_signals(settings.duration)?;
-    let (out, made) = create(&settings.file, settings.force).map_err(Failure::Other)?;
+    let (out, _made) = create(&settings.file, settings.force).map_err(Failure::Other)?;
     let recording = Recording::new(out, Host::running().map_err(|error| Failure::Other(error.into()))?);
     let mut printer = settings.watch.as_ref().map(|print| Printer::new(print.lines, print.count));
     let mut failed = None;
@@ -43,10 +43,13 @@ async fn record(settings: &RecordSettings) -> Result<ExitCode, Failure> {
             ControlFlow::Break(())
         })
     };
-    seen::follow("record", &settings.wanted, &mut shutdown, Some(recording.clone()), take).await?;
-    made.keep();
+    let followed =
+        seen::follow("record", &settings.wanted, &mut shutdown, Some(recording.clone()), take).await;
     status.end();
-    let (events, bytes) = match recording.finish() {
+    // Whatever comes, what was seen is kept.
+    let finished = recording.finish();
+    followed?;
+    let (events, bytes) = match finished {
         Err(error) if is_stdout(&settings.file) => return printed(Err(error)),
         finished => finished.map_err(|error| cannot_write(&settings.file, error))?,
     };
@@ -72,7 +75,7 @@ fn create(path: &Path, force: bool) -> anyhow::Result<(Box<dyn Write>, Made)> {
     }
     let mut options = OpenOptions::new();
     let options = options.write(true).mode(OWNERS_ALONE);
-    let is_new = !path.exists();
+    let is_new = path.symlink_metadata().is_err();
     // One that is there keeps what it has until there is something to write over it.
     let options = if force { options.create(true).truncate(false) } else { options.create_new(true) };
     let file: File = options.open(path).map_err(|error| match error.kind() {
@@ -81,6 +84,7 @@ fn create(path: &Path, force: bool) -> anyhow::Result<(Box<dyn Write>, Made)> {
         }
         _ => anyhow::Error::new(error).context(format!("cannot write {}", path.display())),
     })?;
+    let made = Made(is_new.then(|| path.to_owned()));
     // One that was there may have been open to others.
     let keep_to_owner = |file: &File| match file.metadata()? {
         metadata if metadata.is_file() => file.set_permissions(Permissions::from_mode(OWNERS_ALONE)),
@@ -89,22 +93,17 @@ fn create(path: &Path, force: bool) -> anyhow::Result<(Box<dyn Write>, Made)> {
     keep_to_owner(&file).map_err(|error| {
         anyhow::Error::new(error).context(format!("cannot keep {} to its owner", path.display()))
     })?;
-    let made = Made(is_new.then(|| path.to_owned()));
     Ok((Box::new(BufWriter::new(Over { file, is_empty: false })), made))
 }
 
 /// A file that was made here, and goes again if nothing comes of the recording.
 struct Made(Option<PathBuf>);
 
-impl Made {
-    fn keep(mut self) {
-        self.0 = None;
-    }
-}
-
 impl Drop for Made {
     fn drop(&mut self) {
-        if let Some(path) = &self.0 {
+        if let Some(path) = &self.0
+            && fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+        {
             // Somebody may have been faster.
             let _gone = fs::remove_file(path);
         }

@@ -161,7 +161,7 @@ async fn see(settings: &TopSettings, begin: oneshot::Sender<()>, tell: &Sender<N
 async fn look_at_daemon(settings: &TopSettings, tell: &Sender<News>) -> Result<(), Failure> {
     let question = Question::default();
     let sockets = async || {
-        let mut lines = Client::connect(&settings.daemon).await?.closing(&question).await?;
+        let mut lines = Client::connect(&settings.daemon).await?.quiet().closing(&question).await?;
         let mut sockets = Vec::new();
         while let Some(some) = lines.next::<ClosingSocket>().await? {
             sockets.extend(some);
@@ -169,7 +169,7 @@ async fn look_at_daemon(settings: &TopSettings, tell: &Sender<News>) -> Result<(
         Ok(sockets)
     };
     let routes = async || {
-        let mut lines = Client::connect(&settings.daemon).await?.ports(&question).await?;
+        let mut lines = Client::connect(&settings.daemon).await?.quiet().ports(&question).await?;
         let mut routes = Vec::new();
         while let Some(some) = lines.next::<Pressure>().await? {
             routes.extend(some);

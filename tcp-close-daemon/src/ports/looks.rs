@@ -77,7 +77,8 @@ impl Ports {
         {
             return Ok(report);
         }
-        if age.is_none_or(|age| age > OLD) {
+        let old = (last.took * REST_OF_WHO_ASKS * 2).clamp(OLD, LONGEST);
+        if age.is_none_or(|age| age > old) {
             self.look(&mut last).await?;
             sleep(APART).await;
         } else if let Some(early) = age.filter(|&age| age < APART / 2) {
