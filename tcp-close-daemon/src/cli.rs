@@ -3,7 +3,7 @@
 use std::{env, net::SocketAddr};
 
 use clap::{
-    ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    ArgAction, Args, ColorChoice, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
     builder::{FalseyValueParser, NonEmptyStringValueParser, Resettable},
 };
 
@@ -31,6 +31,19 @@ pub struct Cli {
     /// More of the program's own log on stderr; twice for still more, the kernel verifier's included.
     #[arg(short, long, action = ArgAction::Count, global = true, env = "TCP_CLOSE_VERBOSE", display_order = 900)]
     pub verbose: u8,
+
+    /// Whether that log has colors; auto: on a terminal, unless NO_COLOR is set.
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        value_enum,
+        default_value_t = ColorChoice::Auto,
+        hide_possible_values = true,
+        env = "TCP_CLOSE_COLOR",
+        display_order = 901
+    )]
+    pub color: ColorChoice,
 
     /// What to do.
     #[command(subcommand)]

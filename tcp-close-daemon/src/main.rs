@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         1 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    telemetry::start(level, if is_service { Reader::Operator } else { Reader::Person });
+    telemetry::start(level, if is_service { Reader::Operator } else { Reader::Person }, cli.color);
     match commands::run(cli) {
         Ok(code) => code,
         Err(failure) => {

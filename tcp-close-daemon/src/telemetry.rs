@@ -6,6 +6,7 @@ use std::{
     str::FromStr as _,
 };
 
+use clap::ColorChoice;
 use tracing_subscriber::{
     EnvFilter,
     filter::{Directive, LevelFilter},
@@ -25,7 +26,7 @@ pub enum Reader {
 }
 
 /// Starts logging at `level`, unless `TCP_CLOSE_LOG` says otherwise.
-pub fn start(level: LevelFilter, reader: Reader) {
+pub fn start(level: LevelFilter, reader: Reader, color: ColorChoice) {
     let filter = EnvFilter::builder()
         .with_default_directive(level.into())
         .with_env_var("TCP_CLOSE_LOG")
@@ -46,12 +47,23 @@ pub fn start(level: LevelFilter, reader: Reader) {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_target(false)
-        .with_ansi(io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
+        .with_ansi(has_colors(color))
         // It would tell of a stderr that is full on that same stderr, and panic over it.
         .log_internal_errors(false);
     match reader {
         Reader::Person => log.without_time().init(),
         Reader::Operator => log.init(),
+    }
+}
+
+/// Whether the log on stderr has colors (<https://no-color.org>).
+fn has_colors(color: ColorChoice) -> bool {
+    match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => {
+            io::stderr().is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        }
     }
 }
 

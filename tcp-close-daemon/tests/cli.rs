@@ -3,6 +3,8 @@
 //! Nothing here needs privilege. Where it matters, it is taken away.
 
 use std::{
+    fs,
+    path::Path,
     process::{Command, Output, Stdio},
     thread,
 };
@@ -43,6 +45,26 @@ fn bash_completes_what_is_typed() {
     assert_eq!(complete(&["tcp-close", "list", "--sor"]), "--sort");
     assert_eq!(complete(&["tcp-close", "list", "--sort", "a"]), "age");
     assert_eq!(complete(&["tcp-close", "completions", "fi"]), "fish");
+}
+
+#[test]
+fn the_log_has_colors_where_they_are_wanted() {
+    // It is said of a recording that it is cut off.
+    let recordings = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/recordings/6.12-x86-64-fentry");
+    let whole = fs::read(recordings.join("orderly-the_client_closes_first-1.tcpclose")).expect("it is there");
+    let cut = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(cut.path(), &whole[..whole.len() - 1]).expect("write");
+    let log = |color: &str| {
+        let mut replay = tcp_close(&["replay", "--color", color]);
+        replay.arg(cut.path());
+        run(replay).stderr
+    };
+    // It is a pipe.
+    for (color, expected) in [("always", true), ("never", false), ("auto", false)] {
+        let log = log(color);
+        assert!(String::from_utf8_lossy(&log).contains("is cut off"), "{color}");
+        assert_eq!(log.contains(&0x1b), expected, "{color}");
+    }
 }
 
 #[test]
