@@ -32,7 +32,7 @@ pub struct Cli {
     #[arg(short, long, action = ArgAction::Count, global = true, env = "TCP_CLOSE_VERBOSE", display_order = 900)]
     pub verbose: u8,
 
-    /// Whether that log has colors; auto: on a terminal, unless NO_COLOR is set.
+    /// Whether that log has colors; auto: on a terminal only.
     #[arg(
         long,
         global = true,

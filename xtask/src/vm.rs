@@ -80,8 +80,8 @@ pub(crate) struct Options {
     /// Which kind of kernel hook tcp-close is to use.
     #[arg(long, value_enum, default_value = "all")]
     probe: Family,
-    /// What CI has time for: every kind of hook on the oldest and the newest kernel, and on those between and for
-    /// another architecture what a user gets.
+    /// What CI has time for: every kind of hook on the oldest and the newest kernel, on those between what a user gets, and
+    /// of another architecture only what tcp-close makes of each kernel.
     #[arg(long, conflicts_with_all = ["probe", "degraded", "check_only", "write_support"])]
     brief: bool,
     /// How often to run it all.
@@ -217,7 +217,9 @@ impl Options {
     fn usual(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
         // Without tests, one machine answers for every kind of hook.
         let is_between = self.brief && !variant::has_every_family(arch, kernel);
-        let family = if self.without_tests() || is_between { Family::Auto } else { self.probe };
+        let is_foreign = self.brief && arch != Arch::X86_64;
+        let without_tests = self.without_tests() || is_foreign;
+        let family = if without_tests || is_between { Family::Auto } else { self.probe };
         let families = family.each(arch, kernel);
         let of = |&family| Variant {
             kernel: kernel.to_owned(),
@@ -225,8 +227,10 @@ impl Options {
             family,
             conditions: self.conditions.clone(),
             // Where the kernel does not offer a kind of hook, tcp-close says so and gives up.
-            tests: if self.without_tests() || !Offer::of(arch, kernel, &self.conditions).starts(family) {
+            tests: if without_tests || !Offer::of(arch, kernel, &self.conditions).starts(family) {
                 Tests::None
+            } else if is_between && self.filters.is_empty() {
+                Tests::of_the_hooks()
             } else if self.filters.is_empty() {
                 Tests::of(arch, kernel, family)
             } else {
@@ -298,13 +302,9 @@ impl Lab {
         let mirrors = Mirrors::of_this_machine(sh)?;
         let mut benches = BTreeMap::new();
         for arch in [Arch::X86_64, Arch::Aarch64] {
-            let series: Vec<&str> = variants
-                .iter()
-                .filter(|variant| variant.arch == arch)
-                .map(|variant| &*variant.kernel)
-                .collect();
-            if !series.is_empty() {
-                benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &series)?);
+            let of_arch: Vec<&Variant> = variants.iter().filter(|variant| variant.arch == arch).collect();
+            if !of_arch.is_empty() {
+                benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &of_arch)?);
             }
         }
         Ok(Self { folder, benches, extras, _alone: alone })
@@ -379,7 +379,7 @@ impl Bench {
         mirrors: &Mirrors,
         folder: &Path,
         arch: Arch,
-        series: &[&str],
+        variants: &[&Variant],
     ) -> anyhow::Result<Self> {
         let tools = Tools::provide(sh, mirrors, folder, arch)?;
         let sources = mirrors.sources(kernel::SUITES, kernel::UPDATED);
@@ -391,13 +391,14 @@ impl Bench {
         })?;
         let busybox = fs::read(busybox.join("bin/busybox")).context("busybox-static has no bin/busybox")?;
         let mut kernels = BTreeMap::new();
-        for series in series {
-            if !kernels.contains_key(*series) {
+        for series in variants.iter().map(|variant| &variant.kernel) {
+            if !kernels.contains_key(series) {
                 let kernel = Kernel::provide(&apt, &folder.join("kernels"), arch, series)?;
-                kernels.insert((*series).to_owned(), kernel);
+                kernels.insert(series.clone(), kernel);
             }
         }
-        let programs = Programs::build(sh, arch, &tools)?;
+        let with_tests = variants.iter().any(|variant| variant.takes_tests());
+        let programs = Programs::build(sh, arch, &tools, with_tests)?;
         Ok(Self { tools, programs, busybox, kernels })
     }
 
@@ -408,9 +409,11 @@ impl Bench {
         }
         files.file("init", INIT.as_bytes())?;
         files.file("bin/busybox", &self.busybox)?;
-        files.file("bin/live", &self.programs.live)?;
         files.file("bin/tcp-close", &self.programs.tcp_close)?;
-        files.file("bin/with-capabilities", &self.programs.with_capabilities)?;
+        if let Some(tests) = &self.programs.tests {
+            files.file("bin/live", &tests.live)?;
+            files.file("bin/with-capabilities", &tests.with_capabilities)?;
+        }
         files.file("bin/restricted", restricted(&variant.conditions).as_bytes())?;
         files.file("check", check::SCRIPT.as_bytes())?;
         for (number, module) in modules::in_load_order(&kernel.modules, MODULES)?.iter().enumerate() {

@@ -109,8 +109,13 @@ impl Tests {
             // Each of its hooks is that of a family that runs all the others.
             (Family::Auto, Arch::X86_64, "7.2") => Self::matching(WHATEVER_THE_HOOK),
             (Family::Auto, ..) => Self::AllBut(FOR_A_WHOLE_SYSTEM.to_vec()),
-            _ => Self::AllBut([FOR_A_WHOLE_SYSTEM, WHATEVER_THE_HOOK].concat()),
+            _ => Self::of_the_hooks(),
         }
+    }
+
+    /// Those of what rests on the hooks.
+    pub(super) fn of_the_hooks() -> Self {
+        Self::AllBut([FOR_A_WHOLE_SYSTEM, WHATEVER_THE_HOOK].concat())
     }
 
     pub(super) fn matching<S: ToString>(names: &[S]) -> Self {
@@ -127,6 +132,11 @@ impl Variant {
             // Trampolines are what `auto` takes.
             (false, _) => Family::DEGRADED,
         }
+    }
+
+    /// Whether it takes what is built with the tests.
+    pub(super) fn takes_tests(&self) -> bool {
+        self.tests != Tests::None || !self.conditions.capabilities.is_empty()
     }
 
     /// What a file of this machine is called.
