@@ -124,7 +124,8 @@ fn the_final_acknowledgement_is_lost_so_often() {
             observer.if_segments_are_seen(true),
             "{ended:#?}"
         );
-        assert!(time_wait.since_last_restart < time_wait.dwell);
+        // Where no start but one is known, that is the beginning.
+        assert_eq!(time_wait.since_last_restart < time_wait.dwell, time_wait.restarts > 0, "{ended:#?}");
     }
 }
 
