@@ -80,8 +80,8 @@ pub(crate) struct Options {
     /// Which kind of kernel hook tcp-close is to use.
     #[arg(long, value_enum, default_value = "all")]
     probe: Family,
-    /// What CI has time for: every kind of hook on the oldest and the newest kernel, on those between what a user gets, and
-    /// of another architecture only what tcp-close makes of each kernel.
+    /// What CI has time for: all kinds of hooks on the newest kernel, what a user gets on the others, and of another
+    /// architecture only what tcp-close makes of each kernel.
     #[arg(long, conflicts_with_all = ["probe", "degraded", "check_only", "write_support"])]
     brief: bool,
     /// How often to run it all.
