@@ -32,7 +32,7 @@ const FIN_TIMEOUT: u64 = 60;
 /// What to do about it, the most urgent first.
 pub fn advice(sight: &Sight) -> Vec<String> {
     let mut advice = Vec::new();
-    let Limits { time_wait, time_wait_now, refused, orphans, orphans_now, opens: _ } = sight.limits;
+    let Limits { time_wait, time_wait_now, refused, orphans, orphans_now } = sight.limits;
     if let Some((used, most)) = much(time_wait_now, time_wait) {
         advice.push(format!(
             "{used} minisocks of at most {most}: past that, a close is refused its TIME-WAIT. Raise \
@@ -150,7 +150,6 @@ mod tests {
             refused: Some(0),
             orphans: Some(1000),
             orphans_now: Some(1),
-            opens: None,
         };
         let sight =
             Sight { limits, pressures: vec![route(799, 700)], fin_timeout: Some(60), ..Sight::default() };
@@ -166,7 +165,6 @@ mod tests {
             refused: Some(5),
             orphans: Some(10),
             orphans_now: Some(8),
-            opens: None,
         };
         let sight = Sight { limits, close_wait: 1, fin_timeout: Some(15), ..Sight::default() };
         says(

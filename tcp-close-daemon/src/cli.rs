@@ -243,7 +243,7 @@ pub enum SortKey {
 /// Arguments of `show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Which close: a cookie as ss -e shows it, one address, with its port or without, or both, or a filter.
+    /// Which close: a cookie as ss -e shows it, one or both addresses, with ports or without, or a filter.
     #[arg(value_name = "CONNECTION", env = "TCP_CLOSE_CONNECTION")]
     pub connection: Vec<String>,
 

@@ -166,9 +166,11 @@ impl Metrics {
                 gauge.with_label_values::<&str>(&[]).set(as_gauge(value));
             }
         }
-        if let Some(opens) = limits.opens {
-            raise(&self.catalogue.kernel_opens_total.with_label_values::<&str>(&[]), opens);
-        }
+    }
+
+    /// Takes in how many connections the kernel counts.
+    pub fn opens(&mut self, opens: u64) {
+        raise(&self.catalogue.kernel_opens_total.with_label_values::<&str>(&[]), opens);
     }
 
     /// Takes in the run times of the kernel side's programs.

@@ -248,6 +248,17 @@ impl<'a> PrivateApt<'a> {
     }
 }
 
+/// A package of this machine's release, unpacked below `folder` unless it is there already; by itself, whatever it needs.
+pub(crate) fn unpacked(sh: &Shell, folder: &Path, package: &str) -> anyhow::Result<PathBuf> {
+    cache::folder(&folder.join("unpacked"), |to| {
+        println!("{package}: downloading");
+        let sources = Mirrors::of_this_machine(sh)?.sources(&[&codename()?], &[]);
+        let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?;
+        apt.update()?;
+        apt.unpack(package, to)
+    })
+}
+
 /// Programs of Debian's that are used without being installed, with what they need and this machine lacks.
 pub(crate) struct Unpacked {
     folder: PathBuf,

@@ -4,22 +4,13 @@
 //! Times are those of a machine and a moment; instructions, which valgrind counts, are those of the program. What hashes
 //! differ in from run to run is far below what is tolerated.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::{
-    cache,
-    debian::{self, Mirrors, PrivateApt},
-    vm::static_build,
-    workspace,
-};
+use crate::{debian, vm::static_build, workspace};
 
 /// What each part took.
 const BASELINE: &str = "bench/instructions.toml";
@@ -86,7 +77,7 @@ fn compare<'c>(
 
 fn count(sh: &Shell) -> anyhow::Result<BTreeMap<&'static str, u64>> {
     let target = workspace::target_dir(sh)?;
-    let valgrind = valgrind(sh, &target)?;
+    let valgrind = debian::unpacked(sh, &target.join("valgrind"), "valgrind")?.join("usr");
     cmd!(sh, "cargo build --release --package tcp-close-bench --bin instructions").run()?;
     let program = workspace::release_dir(sh)?.join("instructions");
     let out = target.join("callgrind.out");
@@ -110,20 +101,6 @@ fn count(sh: &Shell) -> anyhow::Result<BTreeMap<&'static str, u64>> {
 /// All instructions, by callgrind's output.
 fn total(counted: &str) -> Option<u64> {
     counted.lines().find_map(|line| line.strip_prefix("totals: ")?.trim().parse().ok())
-}
-
-/// Debian's, unpacked beside what is installed; what it has below `/usr`.
-fn valgrind(sh: &Shell, target: &Path) -> anyhow::Result<PathBuf> {
-    let folder = target.join("valgrind");
-    let unpacked = cache::folder(&folder.join("unpacked"), |to| {
-        println!("valgrind: downloading");
-        let suite = debian::codename()?;
-        let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[]);
-        let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?;
-        apt.update()?;
-        apt.unpack("valgrind", to)
-    })?;
-    Ok(unpacked.join("usr"))
 }
 
 #[cfg(test)]

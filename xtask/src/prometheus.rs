@@ -5,11 +5,7 @@ use std::{collections::BTreeSet, path::PathBuf};
 use anyhow::ensure;
 use xshell::{Shell, cmd};
 
-use crate::{
-    cache,
-    debian::{self, Mirrors, PrivateApt},
-    workspace,
-};
+use crate::{debian, workspace};
 
 pub(crate) const RULES: &str = "packaging/prometheus/tcp-close.rules.yml";
 const TESTS: &str = "packaging/prometheus/tcp-close.test.yml";
@@ -60,14 +56,7 @@ pub(crate) struct Programs {
 impl Programs {
     pub(crate) fn provide(sh: &Shell) -> anyhow::Result<Self> {
         let folder = workspace::target_dir(sh)?.join("prometheus");
-        let unpacked = cache::folder(&folder.join("unpacked"), |to| {
-            println!("Prometheus: downloading");
-            let suite = debian::codename()?;
-            let sources = Mirrors::of_this_machine(sh)?.sources(&[&suite], &[]);
-            let apt = PrivateApt::new(sh, folder.join("apt"), &sources)?;
-            apt.update()?;
-            apt.unpack("prometheus", to)
-        })?;
+        let unpacked = debian::unpacked(sh, &folder, "prometheus")?;
         let [prometheus, promtool] =
             ["prometheus", "promtool"].map(|name| unpacked.join("usr/bin").join(name));
         ensure!(promtool.exists(), "Debian's package prometheus has no promtool");

@@ -216,10 +216,10 @@ impl Options {
     /// The machines of a kernel under the conditions that are asked for.
     fn usual(&self, arch: Arch, kernel: &str) -> Vec<Variant> {
         // Without tests, one machine answers for every kind of hook.
-        let is_between = self.brief && !variant::has_every_family(arch, kernel);
+        let is_brief = self.brief && !variant::has_every_family(arch, kernel);
         let is_foreign = self.brief && arch != Arch::X86_64;
         let without_tests = self.without_tests() || is_foreign;
-        let family = if without_tests || is_between { Family::Auto } else { self.probe };
+        let family = if without_tests || is_brief { Family::Auto } else { self.probe };
         let families = family.each(arch, kernel);
         let of = |&family| Variant {
             kernel: kernel.to_owned(),
@@ -229,7 +229,7 @@ impl Options {
             // Where the kernel does not offer a kind of hook, tcp-close says so and gives up.
             tests: if without_tests || !Offer::of(arch, kernel, &self.conditions).starts(family) {
                 Tests::None
-            } else if is_between && self.filters.is_empty() {
+            } else if is_brief && self.filters.is_empty() {
                 Tests::of_the_hooks()
             } else if self.filters.is_empty() {
                 Tests::of(arch, kernel, family)

@@ -11,11 +11,9 @@ use clap_complete::Shell;
 use super::{Failure, printed};
 use crate::cli::{Cli, CompletionsArgs};
 
-const NAME: &str = "tcp-close";
-
 pub(super) fn run(args: &CompletionsArgs) -> Result<ExitCode, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    clap_complete::generate(args.shell, &mut Cli::command(), "tcp-close", &mut script);
     if args.shell == Shell::Bash {
         script = with_one_name(&String::from_utf8_lossy(&script)).into_bytes();
     }

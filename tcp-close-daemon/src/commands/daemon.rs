@@ -26,7 +26,11 @@ use crate::{
     event::TcpState,
     feed::Feed,
     http::{self, LastTurn, Patience, Served},
-    kernel::{capabilities, limits::Limits, netns},
+    kernel::{
+        capabilities,
+        limits::{self, Limits},
+        netns,
+    },
     line::Teller,
     metrics::Metrics,
     owner::Homes,
@@ -226,9 +230,12 @@ impl AfterTurn {
         metrics.update(turn, anchor);
         if turn.scraped {
             metrics.remembered(self.feed.remembered());
-            let limits = Limits::read();
-            let opens = limits.opens.filter(|_| self.watches_its_own_netns);
-            metrics.update_on_scrape(turn, &Limits { opens, ..limits });
+            metrics.update_on_scrape(turn, &Limits::read());
+            if self.watches_its_own_netns
+                && let Some(opens) = limits::opens()
+            {
+                metrics.opens(opens);
+            }
             let (census, substates) = self.table.census(turn.tracker, anchor.monotonic());
             metrics.census(&census, substates.as_deref());
             if let Some(report) = self.ports.last().filter(|report| !Arc::ptr_eq(report, &self.exported)) {

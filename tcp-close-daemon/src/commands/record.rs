@@ -93,7 +93,7 @@ fn create(path: &Path, force: bool) -> anyhow::Result<(Box<dyn Write>, Made)> {
     keep_to_owner(&file).map_err(|error| {
         anyhow::Error::new(error).context(format!("cannot keep {} to its owner", path.display()))
     })?;
-    Ok((Box::new(BufWriter::new(Over { file, is_empty: false })), made))
+    Ok((Box::new(BufWriter::new(Over { file, emptied: false })), made))
 }
 
 /// A file that was made here, and goes again if nothing comes of the recording.
@@ -113,13 +113,13 @@ impl Drop for Made {
 /// A file that loses what it had when the first is written.
 struct Over {
     file: File,
-    is_empty: bool,
+    emptied: bool,
 }
 
 impl Write for Over {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         // A device has no length.
-        if !std::mem::replace(&mut self.is_empty, true) && self.file.metadata()?.is_file() {
+        if !std::mem::replace(&mut self.emptied, true) && self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
         }
         self.file.write(bytes)

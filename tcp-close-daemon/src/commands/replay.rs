@@ -54,7 +54,7 @@ pub(super) fn run(settings: &ReplaySettings) -> Result<ExitCode, Failure> {
     };
     if let Rest::CutOff(bytes) = rest {
         tracing::warn!(
-            "the recording is cut off or damaged: {} events were read, and of the {bytes} bytes after them nothing can be",
+            "the recording is cut off or damaged: {} events were read, the {bytes} bytes after them cannot be",
             replay.events
         );
     }

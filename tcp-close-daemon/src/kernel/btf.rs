@@ -148,11 +148,6 @@ impl KernelBtf {
     ///
     /// `Documentation/bpf/btf.rst`; all numbers are in the byte order of this machine.
     pub fn excerpt(&self, names: impl IntoIterator<Item = String>) -> Vec<u8> {
-        const HEADER_BYTES: u32 = 24;
-        const MAGIC_AND_VERSION: u32 = u32::from_ne_bytes({
-            let magic = 0xeb9f_u16.to_ne_bytes();
-            [magic[0], magic[1], 1, 0]
-        });
         // `BTF_KIND_FWD`, `BTF_KIND_TYPEDEF`, `BTF_KIND_FUNC` (include/uapi/linux/btf.h), none of which has more than
         // these three words: name, kind, and a type that it rests on.
         const NOTHING: [u32; 3] = [0, 7 << 24, 0];
@@ -182,8 +177,10 @@ impl KernelBtf {
         let types = types.as_flattened();
         let bytes_of_types = u32::try_from(size_of_val(types)).unwrap_or_default();
         let bytes_of_strings = u32::try_from(strings.len()).unwrap_or_default();
-        let header = [MAGIC_AND_VERSION, HEADER_BYTES, 0, bytes_of_types, bytes_of_types, bytes_of_strings];
-        [header.as_bytes(), types.as_bytes(), &strings].concat()
+        // `struct btf_header`: a magic number, version 1, no flags; its own length, then where types and strings lie.
+        let beginning = [&0xeb9f_u16.to_ne_bytes()[..], &[1, 0]].concat();
+        let places = [24, 0, bytes_of_types, bytes_of_types, bytes_of_strings];
+        [&beginning, places.as_bytes(), types.as_bytes(), &strings].concat()
     }
 
     /// Names of an enum's values, without `prefix` and in lower case; empty where the kernel has no such enum.

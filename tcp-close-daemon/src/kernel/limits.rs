@@ -1,4 +1,4 @@
-//! Limits the kernel sets on closing sockets, how far they are used, and what it counts itself.
+//! Limits the kernel sets on closing sockets, how far they are used, and how many connections it counts itself.
 
 use std::{fs, path::Path};
 
@@ -9,8 +9,6 @@ pub struct Limits {
     pub time_wait: Option<u64>,
     /// Minisocks of this network namespace now (`/proc/net/sockstat`).
     pub time_wait_now: Option<u64>,
-    /// Connections that this network namespace began to open or accepted (`ActiveOpens`, `PassiveOpens`).
-    pub opens: Option<u64>,
     /// TIME-WAITs that this network namespace was refused (`TCPTimeWaitOverflow`).
     pub refused: Option<u64>,
     /// `net.ipv4.tcp_max_orphans`: orphans the host may hold.
@@ -24,10 +22,7 @@ impl Limits {
     pub fn read() -> Self {
         let sockstat = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
         let netstat = fs::read_to_string("/proc/net/netstat").unwrap_or_default();
-        let snmp = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
-        let tcp = |name| counter(&snmp, "Tcp", name);
         Self {
-            opens: tcp("ActiveOpens").zip(tcp("PassiveOpens")).map(|(active, passive)| active + passive),
             time_wait_now: figure(&sockstat, "tw"),
             refused: counter(&netstat, "TcpExt", "TCPTimeWaitOverflow"),
             time_wait: number(Path::new("/proc/sys/net/ipv4/tcp_max_tw_buckets")),
@@ -35,6 +30,13 @@ impl Limits {
             orphans_now: figure(&sockstat, "orphan"),
         }
     }
+}
+
+/// Connections that this network namespace began to open or accepted, by the kernel's own count (`ActiveOpens` and
+/// `PassiveOpens`), since it was made.
+pub fn opens() -> Option<u64> {
+    let snmp = fs::read_to_string("/proc/net/snmp").ok()?;
+    Some(counter(&snmp, "Tcp", "ActiveOpens")? + counter(&snmp, "Tcp", "PassiveOpens")?)
 }
 
 fn number(path: &Path) -> Option<u64> {

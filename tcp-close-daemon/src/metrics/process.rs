@@ -7,7 +7,9 @@ use procfs::{
     CurrentSI as _, KernelStats, WithCurrentSystemInfo as _,
     process::{LimitValue, Process as Entry},
 };
-use prometheus::{Counter, Gauge, IntGauge, Registry, core::Collector};
+use prometheus::{Counter, Gauge, IntGauge, Registry};
+
+use super::{as_gauge, catalogue::register};
 
 /// The metrics of this process.
 pub(super) struct Process {
@@ -64,8 +66,8 @@ impl Process {
         if let Ok(stat) = entry.stat() {
             let seconds = in_seconds(stat.utime + stat.stime);
             self.cpu_seconds.inc_by((seconds - self.cpu_seconds.get()).max(0.0));
-            self.virtual_bytes.set(super::as_gauge(stat.vsize));
-            self.resident_bytes.set(super::as_gauge(stat.rss_bytes().get()));
+            self.virtual_bytes.set(as_gauge(stat.vsize));
+            self.resident_bytes.set(as_gauge(stat.rss_bytes().get()));
             self.threads.set(stat.num_threads);
         }
     }
@@ -84,9 +86,4 @@ fn in_seconds(ticks: u64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52 ticks")]
     let seconds = ticks as f64 / procfs::ticks_per_second() as f64;
     seconds
-}
-
-fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> Result<T, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
 }

@@ -35,7 +35,6 @@ pub(crate) fn fresh() -> Metrics {
     .expect("the catalogue is sound");
     metrics.census(&nothing_closes(), None);
     metrics.limits(&limits::Limits {
-        opens: Some(0),
         time_wait_now: Some(0),
         time_wait: Some(262_144),
         orphans: Some(262_144),
@@ -43,6 +42,7 @@ pub(crate) fn fresh() -> Metrics {
         ..limits::Limits::default()
     });
     metrics.difference(0);
+    metrics.opens(0);
     metrics.ports(&[unused_route()]);
     metrics.programs(&[ProgramStats {
         program: "inet_sock_set_state".to_owned(),

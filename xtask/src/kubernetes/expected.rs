@@ -79,10 +79,9 @@ pub(super) fn of_each(sh: &Shell, cases: &BTreeMap<String, Rendered>) -> anyhow:
             "{name}: nobody asks whether its pipeline goes on"
         );
     }
-    let none = (Value::Null, Value::Null);
     // A node without AppArmor turns away whoever asks for the runtime's profile.
-    for (name, (profile, in_words)) in
-        [("default", ("Unconfined".into(), "unconfined".into())), ("least", none)]
+    for (name, profile, before_the_field) in
+        [("default", "Unconfined".into(), "unconfined".into()), ("least", Value::Null, Value::Null)]
     {
         let field = &case(cases, name)?.container()?["securityContext"]["appArmorProfile"]["type"];
         ensure!(*field == profile, "{name}: {field}");
@@ -90,7 +89,7 @@ pub(super) fn of_each(sh: &Shell, cases: &BTreeMap<String, Rendered>) -> anyhow:
         ensure!(old.container()?["securityContext"]["appArmorProfile"].is_null(), "1.25 knows no such field");
         let annotations = &old.one("DaemonSet")?["spec"]["template"]["metadata"]["annotations"];
         let annotation = &annotations["container.apparmor.security.beta.kubernetes.io/tcp-close"];
-        ensure!(*annotation == in_words, "{name}-1.25: {annotation}");
+        ensure!(*annotation == before_the_field, "{name}-1.25: {annotation}");
     }
     let tls = case(cases, "tls")?;
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {

@@ -100,7 +100,7 @@ impl Host {
 }
 
 fn limit_lines(limits: &Limits, fullest: Option<&Pressure>) -> Vec<LimitLine> {
-    let Limits { time_wait, time_wait_now, refused, orphans, orphans_now, opens: _ } = *limits;
+    let Limits { time_wait, time_wait_now, refused, orphans, orphans_now } = *limits;
     let refused =
         refused.map_or_else(String::new, |refused| format!("; {refused} were refused their TIME-WAIT"));
     let ports = fullest.map_or_else(
