@@ -4,17 +4,20 @@
 //! an event came from. Every event carries its own time, so nothing downstream needs a clock.
 
 use std::{
-    convert::Infallible,
-    fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     ops,
-    str::FromStr,
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+mod process;
+mod tcp_state;
+
+pub use process::{Comm, Process};
+pub use tcp_state::{TcpState, UnknownState};
 
 /// A moment on the kernel's `CLOCK_MONOTONIC`, in nanoseconds.
 ///
@@ -52,127 +55,6 @@ impl ops::Sub<Duration> for Monotonic {
 
     fn sub(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
-    }
-}
-
-/// A TCP state, numbered as in Linux (`include/net/tcp_states.h`, user-space ABI).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[repr(u8)]
-#[expect(missing_docs, reason = "RFC 9293 §3.3.2 defines them")]
-pub enum TcpState {
-    Established = 1,
-    SynSent = 2,
-    SynRecv = 3,
-    FinWait1 = 4,
-    FinWait2 = 5,
-    TimeWait = 6,
-    Close = 7,
-    CloseWait = 8,
-    LastAck = 9,
-    Listen = 10,
-    Closing = 11,
-}
-
-impl TcpState {
-    /// Every state a full socket or a minisock can be in.
-    pub const ALL: [Self; 11] = [
-        Self::Established,
-        Self::SynSent,
-        Self::SynRecv,
-        Self::FinWait1,
-        Self::FinWait2,
-        Self::TimeWait,
-        Self::Close,
-        Self::CloseWait,
-        Self::LastAck,
-        Self::Listen,
-        Self::Closing,
-    ];
-
-    /// Those of a connection that has begun to close and not finished.
-    pub const CLOSING: [Self; 6] =
-        [Self::FinWait1, Self::FinWait2, Self::TimeWait, Self::CloseWait, Self::LastAck, Self::Closing];
-
-    /// The state with the kernel's number; `None` for a number that is not a state of a connection.
-    pub fn from_kernel(number: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|&state| state as u32 == number)
-    }
-
-    /// Name in labels and JSON, as `node_exporter` spells it: `fin_wait2`.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Established => "established",
-            Self::SynSent => "syn_sent",
-            Self::SynRecv => "syn_recv",
-            Self::FinWait1 => "fin_wait1",
-            Self::FinWait2 => "fin_wait2",
-            Self::TimeWait => "time_wait",
-            Self::Close => "close",
-            Self::CloseWait => "close_wait",
-            Self::LastAck => "last_ack",
-            Self::Listen => "listen",
-            Self::Closing => "closing",
-        }
-    }
-
-    /// Name in tables, as `ss` spells it: `fin-wait-2`.
-    pub const fn ss_name(self) -> &'static str {
-        match self {
-            Self::Established => "estab",
-            Self::SynSent => "syn-sent",
-            Self::SynRecv => "syn-recv",
-            Self::FinWait1 => "fin-wait-1",
-            Self::FinWait2 => "fin-wait-2",
-            Self::TimeWait => "time-wait",
-            Self::Close => "closed",
-            Self::CloseWait => "close-wait",
-            Self::LastAck => "last-ack",
-            Self::Listen => "listen",
-            Self::Closing => "closing",
-        }
-    }
-
-    /// Whether a connection in this state has begun to close and not finished.
-    pub const fn is_closing(self) -> bool {
-        matches!(
-            self,
-            Self::FinWait1
-                | Self::FinWait2
-                | Self::TimeWait
-                | Self::CloseWait
-                | Self::LastAck
-                | Self::Closing
-        )
-    }
-}
-
-/// Not the name of a TCP state.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "no TCP state is called {0:?}; the states are established, syn-sent, syn-recv, fin-wait-1, fin-wait-2, time-wait, close, close-wait, last-ack, listen, closing"
-)]
-pub struct UnknownState(String);
-
-impl FromStr for TcpState {
-    type Err = UnknownState;
-
-    /// Accepts the spellings of `ss` (`FIN-WAIT-2`, `estab`), of the kernel (`FIN_WAIT2`) and of labels.
-    fn from_str(name: &str) -> Result<Self, UnknownState> {
-        let plain = name
-            .chars()
-            .filter(|character| !matches!(character, '-' | '_'))
-            .collect::<String>()
-            .to_lowercase();
-        let found = Self::ALL.into_iter().find(|state| state.label().replace('_', "") == plain);
-        found
-            .or(match plain.as_str() {
-                "estab" => Some(Self::Established),
-                "closed" => Some(Self::Close),
-                "synreceived" => Some(Self::SynRecv),
-                _ => None,
-            })
-            .ok_or_else(|| UnknownState(name.to_owned()))
     }
 }
 
@@ -252,79 +134,6 @@ pub enum AddressFamily {
     /// IPv6.
     #[serde(rename = "ipv6")]
     V6,
-}
-
-/// The kernel's name of a process or thread (`task_struct.comm`).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Comm([u8; 16]);
-
-impl Comm {
-    /// From the kernel's bytes, NUL-padded.
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl fmt::Display for Comm {
-    /// A process may put any byte into its name: what is not printable is shown as `?`.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let length = self.0.iter().position(|&byte| byte == 0).unwrap_or(self.0.len());
-        let name = String::from_utf8_lossy(self.0.get(..length).unwrap_or_default());
-        let printable: String =
-            name.chars().map(|character| if character.is_control() { '?' } else { character }).collect();
-        formatter.pad(&printable)
-    }
-}
-
-impl FromStr for Comm {
-    type Err = Infallible;
-
-    /// What is longer than the kernel's names are is cut off.
-    fn from_str(name: &str) -> Result<Self, Infallible> {
-        let mut bytes = [0; 16];
-        // The last byte stays empty.
-        for (place, &byte) in bytes.iter_mut().take(15).zip(name.as_bytes()) {
-            *place = byte;
-        }
-        Ok(Self(bytes))
-    }
-}
-
-/// As it is shown where people read it, as it is elsewhere.
-impl Serialize for Comm {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if serializer.is_human_readable() {
-            serializer.collect_str(self)
-        } else {
-            self.0.serialize(serializer)
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Comm {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        if !deserializer.is_human_readable() {
-            return <[u8; 16]>::deserialize(deserializer).map(Self);
-        }
-        let name = String::deserialize(deserializer)?;
-        let Ok(comm) = name.parse();
-        Ok(comm)
-    }
-}
-
-impl fmt::Debug for Comm {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{self}")
-    }
-}
-
-/// A process, as it was when it was seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Process id in the initial PID namespace.
-    pub pid: u32,
-    /// Its name.
-    pub comm: Comm,
 }
 
 /// A cgroup v2, by the number that the kernel gave it (`kernfs_node.id`): the inode number of its directory.
@@ -567,30 +376,5 @@ impl CancelSite {
     /// Whether the process that runs is the one that wants it.
     pub const fn by_process(self) -> bool {
         matches!(self, Self::Connect | Self::Abort)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn states_are_read_in_every_spelling() {
-        let spellings = ["FIN-WAIT-2", "FIN_WAIT2", "fin_wait2", "fin-wait-2", "FinWait2"];
-        for spelling in spellings {
-            assert_eq!(spelling.parse(), Ok(TcpState::FinWait2), "{spelling}");
-        }
-        assert_eq!("ESTAB".parse(), Ok(TcpState::Established));
-        for state in TcpState::ALL {
-            assert_eq!(state.label().parse(), Ok(state));
-            assert_eq!(state.ss_name().parse(), Ok(state));
-        }
-        assert_eq!("fin-wait-3".parse::<TcpState>(), Err(UnknownState("fin-wait-3".to_owned())));
-    }
-
-    #[test]
-    fn a_name_cannot_break_a_line() {
-        let comm = Comm::from_bytes(*b"a\nb\x1b[31m\0\0\0\0\0\0\0\0");
-        assert_eq!(comm.to_string(), "a?b?[31m");
     }
 }
