@@ -397,6 +397,53 @@ fn what_is_paused_stands_still() {
     assert!(drawn(&model, &screen, (80, 24)).contains("12 closed"));
 }
 
+/// A host that is busy is looked at less often, and that is when somebody looks.
+#[test]
+fn what_was_seen_a_while_ago_is_not_called_present() {
+    let mut model = Model::new(Expression::default());
+    let title = |model: &Model| drawn(model, &Screen::new(false), (80, 24)).lines().next().map(str::to_owned);
+    let said = |model: &Model, words: &str| title(model).is_some_and(|title| title.contains(words));
+    model.advance(at(100_000));
+    assert!(!said(&model, "ago"), "nothing was seen yet");
+    model.set_sockets(vec![socket(TcpState::CloseWait, 1.0)]);
+    model.advance(at(105_000));
+    assert!(!said(&model, "ago"));
+    model.advance(at(106_000));
+    assert!(said(&model, "sockets of 6 s ago"), "{:?}", title(&model));
+    model.set_sockets(Vec::new());
+    assert!(!said(&model, "ago"));
+}
+
+/// Sockets that were seen are there for the next filter too: when somebody looks again may be a while off.
+#[test]
+fn another_filter_is_asked_of_what_was_seen() {
+    let filter = |text| filter::parse(text, &Numbers).expect("a filter");
+    let mut model = Model::new(filter("state last-ack"));
+    model.advance(at(100_000));
+    model.set_sockets(vec![socket(TcpState::CloseWait, 1.0), socket(TcpState::LastAck, 2.0)]);
+    let sockets = |model: &Model, state: &str| {
+        let screen = drawn(model, &Screen::new(false), (80, 24));
+        // The first line may name it in the filter.
+        let line =
+            screen.lines().rfind(|line| line.contains(state)).expect("every state has a line").to_owned();
+        line.split_whitespace().skip_while(|word| *word != state).nth(1).map(str::to_owned)
+    };
+    assert_eq!(
+        (sockets(&model, "close-wait").as_deref(), sockets(&model, "last-ack").as_deref()),
+        (Some("0"), Some("1"))
+    );
+    model.set_filter(filter("state close-wait"));
+    assert_eq!(
+        (sockets(&model, "close-wait").as_deref(), sockets(&model, "last-ack").as_deref()),
+        (Some("1"), Some("0"))
+    );
+    model.set_filter(Expression::default());
+    assert_eq!(
+        (sockets(&model, "close-wait").as_deref(), sockets(&model, "last-ack").as_deref()),
+        (Some("1"), Some("1"))
+    );
+}
+
 #[test]
 fn a_filter_is_typed_and_mended() {
     let mut model = model();

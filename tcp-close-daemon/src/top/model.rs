@@ -18,6 +18,9 @@ use crate::{
 /// Seconds that are drawn.
 pub(super) const SECONDS: usize = 120;
 
+/// How many seconds old may be what is called present: two and a half looks.
+const PRESENT: u64 = 5;
+
 /// Seconds that a rate is of.
 const RATE: usize = 10;
 
@@ -41,6 +44,10 @@ pub struct Model {
     owners: HashMap<String, Tally>,
     remotes: HashMap<String, Tally>,
     sockets: Option<Vec<ClosingSocket>>,
+    /// Those that were seen with them and are not looked at.
+    others: Vec<ClosingSocket>,
+    /// The second in which they were seen.
+    seen_in: u64,
     routes: Option<Vec<Pressure>>,
     causes: BTreeMap<&'static str, u64>,
     verdicts: BTreeMap<&'static str, u64>,
@@ -67,9 +74,13 @@ impl Model {
         Self { filter, ..Self::default() }
     }
 
-    /// The same, begun anew with another filter.
+    /// The same, begun anew with another filter, but for what was seen last.
     pub fn set_filter(&mut self, filter: Expression) {
-        *self = Self { routes: self.routes.take(), ..Self::new(filter) };
+        let last = std::mem::replace(self, Self::new(filter));
+        (self.routes, self.second, self.seen_in) = (last.routes, last.second, last.seen_in);
+        if let Some(sockets) = last.sockets {
+            self.pick(sockets.into_iter().chain(last.others));
+        }
     }
 
     /// What is asked of connections.
@@ -158,8 +169,21 @@ impl Model {
 
     /// Everything that closes now.
     pub fn set_sockets(&mut self, sockets: Vec<ClosingSocket>) {
+        self.seen_in = self.second;
+        self.pick(sockets);
+    }
+
+    /// How old that is, in seconds, where it is too old to be called present: looking takes long on a host that has many
+    /// sockets, or much else to do, and is done seldom then.
+    pub fn staleness(&self) -> Option<u64> {
+        let age = self.second.saturating_sub(self.seen_in);
+        (self.sockets.is_some() && age > PRESENT).then_some(age)
+    }
+
+    fn pick(&mut self, sockets: impl IntoIterator<Item = ClosingSocket>) {
         let wanted = |socket: &ClosingSocket| self.filter.holds(&Subject::of_socket(socket));
-        let sockets: Vec<ClosingSocket> = sockets.into_iter().filter(wanted).collect();
+        let (sockets, others): (Vec<_>, Vec<_>) = sockets.into_iter().partition(wanted);
+        self.others = others;
         for tallies in [&mut self.owners, &mut self.remotes] {
             for tally in tallies.values_mut() {
                 tally.now.clear();

@@ -74,6 +74,9 @@ fn title(model: &Model, screen: &Screen) -> TextLine<'static> {
         Span::styled("tcp-close top", Style::new().bold()),
         Span::raw(format!("  {:.1} closes/s  {} closed", model.rate(), model.closed())),
     ];
+    if let Some(seconds) = model.staleness() {
+        parts.push(Span::styled(format!("  sockets of {seconds} s ago"), Style::new().bold()));
+    }
     if model.missed() > 0 {
         parts.push(Span::raw(format!("  at most {} missed", model.missed())));
     }
