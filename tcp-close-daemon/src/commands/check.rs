@@ -107,11 +107,11 @@ impl Report {
             }
         }
         lines.push(String::new());
-        lines.push(format!("{:<16} {:<8} {:<12} {}", "FACT", "OK", "VALUE", "DETAIL"));
+        lines.push(format!("{:<19} {:<8} {:<12} {}", "FACT", "OK", "VALUE", "DETAIL"));
         for fact in &self.facts {
             let ok = fact.ok.map_or("unknown", |ok| if ok { "yes" } else { "no" });
             let detail = fact.detail.as_deref().unwrap_or_default();
-            let line = format!("{:<16} {ok:<8} {:<12} {detail}", fact.fact, fact.value);
+            let line = format!("{:<19} {ok:<8} {:<12} {detail}", fact.fact, fact.value);
             lines.push(line.trim_end().to_owned());
         }
         lines.push(String::new());
