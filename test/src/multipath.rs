@@ -1,6 +1,9 @@
 //! Multipath TCP: connections that an ordinary stream may hold, and further paths that the kernel makes by itself.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
+};
 
 use anyhow::Context as _;
 use netlink_packet_core::{DecodeError, DefaultNla, Emitable, ParseableParametrized};
@@ -11,7 +14,10 @@ use netlink_packet_generic::{
 use netlink_sys::protocols::NETLINK_GENERIC;
 use rustix::{
     io::Errno,
-    net::{AddressFamily, SocketType, bind, connect, getsockname, ipproto::MPTCP, listen, socket},
+    net::{
+        AddressFamily, SocketFlags, SocketType, bind, connect, getsockname, ipproto::MPTCP, listen,
+        socket_with,
+    },
 };
 
 use crate::breakage::OrGiveUp as _;
@@ -29,18 +35,23 @@ pub struct Connection {
     pub listener: TcpListener,
 }
 
+/// Closed where another program is started, as those of the standard library.
+fn socket() -> rustix::io::Result<OwnedFd> {
+    socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(MPTCP))
+}
+
 /// A connection within a namespace; `None` on a kernel without Multipath TCP.
 #[track_caller]
 pub fn connection(netns: &Netns, address: Ipv4Addr) -> Option<Connection> {
     netns
         .run(move || {
-            let listener = match socket(AddressFamily::INET, SocketType::STREAM, Some(MPTCP)) {
+            let listener = match socket() {
                 Err(Errno::PROTONOSUPPORT | Errno::NOPROTOOPT) => return Ok(None),
                 made => made.context("a socket of Multipath TCP")?,
             };
             bind(&listener, &SocketAddr::from((address, 0))).context("bind")?;
             listen(&listener, 1).context("listen")?;
-            let client = socket(AddressFamily::INET, SocketType::STREAM, Some(MPTCP))?;
+            let client = socket()?;
             connect(&client, &SocketAddr::try_from(getsockname(&listener)?)?).context("connect")?;
             let listener = TcpListener::from(listener);
             let (server, _) = listener.accept().context("accept")?;

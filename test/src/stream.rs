@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use anyhow::Context as _;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect as connect_to, socket_with, sockopt,
+};
 
 use crate::breakage::OrGiveUp as _;
 use crate::clock::PATIENCE;
@@ -32,4 +35,15 @@ pub fn pair(client: &Netns, server: &Netns, server_address: IpAddr) -> (TcpStrea
     let near = connect(client, address);
     let (far, _) = listener.accept().context("accept the connection").or_give_up();
     (near, far)
+}
+
+/// A connection from this address, though a TIME-WAIT may have it, in the namespace of this thread.
+pub fn connect_bound(from: SocketAddr, to: SocketAddr) -> rustix::io::Result<TcpStream> {
+    let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    // As those of the standard library: a program that another test starts meanwhile would keep it open.
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    bind(&socket, &from)?;
+    connect_to(&socket, &to)?;
+    Ok(TcpStream::from(socket))
 }

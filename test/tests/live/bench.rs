@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use tcp_close::lifecycle::observation::MinisockEnded;
 use tcp_close_test::{
     address::Family,
@@ -91,14 +90,7 @@ impl Bench {
     /// A connection of the kernel from a port that is bound beforehand.
     #[track_caller]
     pub(crate) fn connect_bound(&self, from: SocketAddr, to: SocketAddr) -> (Conversation, TcpStream) {
-        let connecting = self.netns.spawn(move || -> rustix::io::Result<TcpStream> {
-            let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-            let socket = socket(family, SocketType::STREAM, None)?;
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-            bind(&socket, &from)?;
-            connect(&socket, &to)?;
-            Ok(TcpStream::from(socket))
-        });
+        let connecting = self.netns.spawn(move || stream::connect_bound(from, to));
         let conversation = self.peer.accept(to.port());
         let stream = connecting.join().expect("the thread ends").expect("bind and connect");
         (conversation, stream)

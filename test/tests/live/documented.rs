@@ -20,9 +20,8 @@ use std::{
 
 use clap::CommandFactory as _;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
 use tcp_close::cli::Cli;
-use tcp_close_test::{address::Family, clock::Deadline, netns::Netns, wire::Wire};
+use tcp_close_test::{address::Family, clock::Deadline, netns::Netns, stream, wire::Wire};
 use tempfile::{TempDir, tempdir};
 
 use crate::{
@@ -300,11 +299,8 @@ impl Traffic {
 fn connect_from(near: SocketAddr, far: SocketAddr) -> TcpStream {
     let deadline = Deadline::after(Duration::from_secs(20));
     loop {
-        let client = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
-        sockopt::set_socket_reuseaddr(&client, true).expect("set SO_REUSEADDR");
-        bind(&client, &near).expect("bind");
-        match connect(&client, &far) {
-            Ok(()) => return client.into(),
+        match stream::connect_bound(near, far) {
+            Ok(client) => return client,
             Err(Errno::ADDRNOTAVAIL) if deadline.left().is_some() => {
                 thread::sleep(Duration::from_millis(100));
             }

@@ -1,14 +1,14 @@
 //! What `list` prints is the kernel's table, who holds what, and what the daemon knows beyond it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use serde_json::Value;
 use tcp_close::clock::monotonic_now as now;
 use tcp_close_test::{
     clock::{Deadline, PATIENCE},
     netns::Netns,
     oracle::{self, Socket, Timer},
+    stream,
 };
 
 use crate::{
@@ -166,12 +166,7 @@ fn namespaces_with_the_same_addresses_are_kept_apart() {
     let (from, to) = (SocketAddr::new(HERE, 40_000), SocketAddr::new(HERE, 41_000));
     for netns in &namespaces {
         let listener = netns.run(move || TcpListener::bind(to)).expect("listen");
-        let client = netns.run(move || -> rustix::io::Result<TcpStream> {
-            let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-            bind(&socket, &from)?;
-            connect(&socket, &to)?;
-            Ok(TcpStream::from(socket))
-        });
+        let client = netns.run(move || stream::connect_bound(from, to));
         let client = client.expect("connect");
         let (server, _) = listener.accept().expect("accept");
         drop(client);

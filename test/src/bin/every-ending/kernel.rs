@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::net::{AddressFamily, SocketType, bind, connect, socket, sockopt};
+use rustix::net::sockopt;
 use tcp_close_test::{
     address::Family,
     netns::Netns,
@@ -233,13 +233,7 @@ impl Kernel {
 
     /// A connection of the kernel from a port that may be bound again.
     fn connect_from(&self, from: SocketAddr, to: SocketAddr) -> (Conversation, TcpStream) {
-        let connecting = self.netns.spawn(move || -> rustix::io::Result<TcpStream> {
-            let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
-            sockopt::set_socket_reuseaddr(&socket, true)?;
-            bind(&socket, &from)?;
-            connect(&socket, &to)?;
-            Ok(TcpStream::from(socket))
-        });
+        let connecting = self.netns.spawn(move || stream::connect_bound(from, to));
         let conversation = self.peer.accept(to.port());
         let stream = connecting.join().expect("the thread ends").expect("bind and connect");
         (conversation, stream)
