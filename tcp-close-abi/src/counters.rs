@@ -30,6 +30,8 @@ pub struct Counters {
     pub submitted: [u64; Self::KINDS],
     /// Records lost because the ring was full, by [`RecordKind`].
     pub lost: [u64; Self::KINDS],
+    /// Always 0; it keeps CPUs out of each other's cache lines.
+    pub reserved: [u64; 6],
 }
 
 impl Counters {
@@ -45,6 +47,7 @@ impl Counters {
         unreadable: 0,
         submitted: [0; Self::KINDS],
         lost: [0; Self::KINDS],
+        reserved: [0; 6],
     };
 
     /// Records lost of all kinds.
@@ -58,4 +61,5 @@ impl Counters {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32));
+const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 6));
+const _: () = assert!(size_of::<Counters>().is_multiple_of(64));

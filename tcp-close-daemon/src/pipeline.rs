@@ -17,7 +17,7 @@ use crate::{
     decode::Decoder,
     event::{ConnectionId, Event, EventKind, Monotonic, Process},
     lifecycle::{Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
-    probe::{Diagnostics, Hook, Preflight, Probe, ProbeError, Rung},
+    probe::{Diagnostics, Hook, Preflight, Probe, Rung},
     recording::{Recorder, Step},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
@@ -206,13 +206,13 @@ impl Pipeline {
         loop {
             match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
                 Input::Stop(reason) => {
-                    self.turn(clock::monotonic_now())?;
+                    self.turn(clock::monotonic_now());
                     self.finish();
                     let _stopping_anyway = each_turn(self.report(false));
                     return Ok(reason);
                 }
                 Input::Request(request) => {
-                    self.turn(clock::monotonic_now())?;
+                    self.turn(clock::monotonic_now());
                     let scraper = self.answer(request);
                     if each_turn(self.report(scraper.is_some())).is_break() {
                         return Ok(StopReason::Done);
@@ -221,7 +221,7 @@ impl Pipeline {
                     let _gone = scraper.map(|done| done.send(()));
                 }
                 Input::Ring | Input::Tick => {
-                    self.turn(clock::monotonic_now())?;
+                    self.turn(clock::monotonic_now());
                     if each_turn(self.report(false)).is_break() {
                         return Ok(StopReason::Done);
                     }
@@ -298,7 +298,7 @@ impl Pipeline {
     }
 
     /// Drains the ring; what is certain by now is appended to `observations`.
-    fn turn(&mut self, now: Monotonic) -> Result<(), ProbeError> {
+    fn turn(&mut self, now: Monotonic) {
         self.probe.drain(|record| match self.decoder.decode(record) {
             Ok(event) => {
                 self.last_event = self.last_event.max(Some(event.at));
@@ -309,7 +309,7 @@ impl Pipeline {
                 tracing::debug!(%error, "a record was dropped");
             }
         });
-        let counters = self.probe.counters()?;
+        let counters = self.probe.counters();
         let skipped = self.probe.skipped();
         if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // Lost before the counters were read; what was held back since may be part of it.
@@ -330,7 +330,6 @@ impl Pipeline {
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
         }
-        Ok(())
     }
 
     /// Tells the core what is left, and that this is all.
@@ -375,9 +374,6 @@ pub enum RunError {
     /// The ring cannot be waited for.
     #[error("cannot wait for the ring of the kernel side")]
     Wait(#[source] io::Error),
-    /// The probes cannot be read.
-    #[error(transparent)]
-    Probe(#[from] ProbeError),
 }
 
 async fn next(

@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, Endianness,
-    maps::{Map, MapData, MapError, PerCpuArray, RingBuf},
+    maps::{Map, MapData, MapError, RingBuf},
 };
 use hook::{Needs, Tells};
 use object::Object;
@@ -42,6 +42,7 @@ mod program_stats;
 pub use diagnostics::Diagnostics;
 pub use hook::{Family, Hook, Rung};
 pub use ladder::{HookReport, Verdict};
+use program_stats::KprobeLinks;
 pub use program_stats::ProgramStats;
 
 /// A log filter for warnings that mean nothing: of a limit that aya cannot raise. If the kernel refuses a map for it, that
@@ -275,8 +276,9 @@ pub enum ProbeError {
 pub struct Probe {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
-    counters: PerCpuArray<MapData, counters::PerCpu>,
+    counters: counters::Mapped,
     reports: Vec<HookReport>,
+    kprobes: KprobeLinks,
 }
 
 impl Probe {
@@ -311,14 +313,20 @@ impl Probe {
     }
 
     fn load(preflight: &Preflight, settings: &ProbeSettings, identity: Identity) -> Result<Self, ProbeError> {
+        let unusable = |name| move |source| ProbeError::Map { name, source };
+        let uncounted = |error: io::Error| unusable("COUNTERS")(error.into());
         let kernel_settings = kernel_settings(preflight, settings, identity)?;
-        let mut ebpf = preflight.object.load(kernel_settings, settings.ring_bytes).map_err(not_loaded)?;
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
-            .map_err(|source| ProbeError::Map { name: "EVENTS", source })?;
-        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)
-            .map_err(|source| ProbeError::Map { name: "COUNTERS", source })?;
+        let cpus = counters::cpus().map_err(uncounted)?;
+        let mut ebpf =
+            preflight.object.load(kernel_settings, settings.ring_bytes, cpus).map_err(not_loaded)?;
+        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(unusable("EVENTS"))?;
+        let Map::Array(counters) = take(&mut ebpf, "COUNTERS")? else {
+            return Err(ProbeError::NoMap("COUNTERS"));
+        };
+        let counters = counters::Mapped::new(&counters, cpus).map_err(uncounted)?;
         let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
-        Ok(Self { ebpf, ring, counters, reports })
+        let kprobes = KprobeLinks::of(&ebpf);
+        Ok(Self { ebpf, ring, counters, reports, kprobes })
     }
 
     /// Hands every record that waits in the ring to `take`, and tells how many there were.
@@ -332,8 +340,8 @@ impl Probe {
     }
 
     /// The kernel side's own counts, summed over all CPUs.
-    pub fn counters(&self) -> Result<Counters, ProbeError> {
-        counters::sum(&self.counters).map_err(|source| ProbeError::Map { name: "COUNTERS", source })
+    pub fn counters(&self) -> Counters {
+        self.counters.sum()
     }
 
     /// Becomes readable when the kernel side asks for the ring to be drained. Needs a tokio runtime.
@@ -363,10 +371,16 @@ impl Probe {
         program_stats::read(&self.ebpf, |_| true).collect()
     }
 
-    /// Events lost because a program was running on that CPU already. Of programs that make up for each other, each has
-    /// to miss an event for it to be lost: that is at most as often as the one that missed the fewest.
+    /// Whether the kernel counts what is missed while a program runs on that CPU already. Of kprobes it does not tell all
+    /// before Linux 6.17.
+    pub fn counts_what_is_skipped(&self) -> bool {
+        self.kprobes.tell() || self.reports.iter().all(|report| report.rung != Some(Rung::Kprobe))
+    }
+
+    /// Events lost because a program, or any kprobe, was running on that CPU already. Of programs that make up for each
+    /// other, each has to miss an event for it to be lost: that is at most as often as the one that missed the fewest.
     pub fn skipped(&self) -> u64 {
-        let mut lost = 0;
+        let mut lost = self.kprobes.missed();
         let mut missed_by_all = None;
         for stats in program_stats::read(&self.ebpf, |_| true) {
             if hook::is_made_up_for(&stats.program) {

@@ -2,18 +2,25 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, helpers::generated::bpf_get_smp_processor_id, macros::map, maps::Array,
+};
 use tcp_close_abi::{Counters, RESET_REASONS, RecordKind, STATES};
 
-/// One entry; an array, since there is nothing to look up.
+/// By CPU; user space makes it as long as there are CPUs.
+///
+/// It is mapped there, and no per-CPU array, which nobody can map: while a process reads a map by a system call, its
+/// CPU runs no program of a kprobe (`bpf_disable_instrumentation` and `trace_call_bpf`, all kernels).
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Adds one to the counter that `pick` chooses among this CPU's.
 #[inline(always)]
 fn increment(pick: impl FnOnce(&mut Counters) -> &mut u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the map's only entry; other CPUs have their own, and user space only reads.
+    // SAFETY: no arguments.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    if let Some(counters) = COUNTERS.get_ptr_mut(cpu) {
+        // SAFETY: this CPU's entry; other CPUs have their own, and user space only reads.
         let counter: *mut u64 = pick(unsafe { &mut *counters });
         // A softirq may interrupt a process inside this program and count the same thing, so a load and a store
         // would lose one now and then. The target offers no atomic addition to Rust, BPF has one (all kernels).

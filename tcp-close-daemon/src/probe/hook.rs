@@ -129,7 +129,7 @@ const STATE_CHANGE: &[Step] = &[
     Step {
         lost: |_| {
             Some(
-                "LISTEN > SYN_RECV and CLOSE > LISTEN; who opened what is accepted; socket cookies; changes while another kprobe runs on that CPU, which no kernel counts in full",
+                "LISTEN > SYN_RECV and CLOSE > LISTEN; who opened what is accepted; socket cookies; changes while another kprobe runs on that CPU, which is counted from Linux 6.17 on",
             )
         },
         needs: Needs::AddressIdentity,
@@ -138,7 +138,7 @@ const STATE_CHANGE: &[Step] = &[
 ];
 
 const LOST_TO_OTHER_KPROBES: Lost =
-    |_| Some("what happens while another kprobe runs on that CPU, which no kernel counts in full");
+    |_| Some("what happens while another kprobe runs on that CPU, which is counted from Linux 6.17 on");
 
 /// On the rungs by function, what tells why a minisock ends is attached before its end, and that before its beginning.
 const MINISOCK: &[Step] = &[

@@ -33,10 +33,13 @@ impl Object {
         Self { loader: Mutex::new(loader) }
     }
 
-    /// Loads maps and programs, but none of these into the verifier yet.
-    pub(super) fn load(&self, settings: Settings, ring_bytes: u32) -> Result<Ebpf, EbpfError> {
+    /// Loads maps, the counters with room for this many CPUs, and programs, but none of these into the verifier yet.
+    pub(super) fn load(&self, settings: Settings, ring_bytes: u32, cpus: u32) -> Result<Ebpf, EbpfError> {
         let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
-        loader.override_global("SETTINGS", for_good(settings), true).map_max_entries("EVENTS", ring_bytes);
+        loader
+            .override_global("SETTINGS", for_good(settings), true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("COUNTERS", cpus);
         loader.load(BYTES)
     }
 }

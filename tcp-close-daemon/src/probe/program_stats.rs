@@ -1,12 +1,16 @@
-//! What the kernel says of each program's runs, in `/proc/self/fdinfo`.
+//! What the kernel says of each program's runs, and of what its kprobes missed, in `/proc/self/fdinfo`.
 
 use std::{
+    collections::BTreeSet,
     fs,
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
     time::Duration,
 };
 
-use aya::Ebpf;
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
 
 /// One program's runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +27,64 @@ pub struct ProgramStats {
 
 /// Of the programs that are wanted, by name: each is a file to be read.
 pub(super) fn read(ebpf: &Ebpf, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = ProgramStats> {
-    ebpf.programs().filter(move |(name, _)| wanted(name)).filter_map(|(name, program)| {
-        let fd = program.fd().ok()?.as_fd().as_raw_fd();
-        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        Some(parse(name, &info))
-    })
+    ebpf.programs()
+        .filter(move |(name, _)| wanted(name))
+        .filter_map(|(name, program)| Some(parse(name, &info(raw(program.fd().ok()?))?)))
+}
+
+/// The links by which kprobes hang on their functions, of those kernels that tell what such a link missed: Linux 6.17
+/// and later (`bpf_perf_link_fdinfo_kprobe`, kernel/bpf/syscall.c).
+#[derive(Debug, Default)]
+pub(super) struct KprobeLinks(Vec<RawFd>);
+
+impl KprobeLinks {
+    /// Of these programs, which hold them for as long as they live. aya does not hand out their descriptors, so they are
+    /// looked for among those of this process.
+    pub(super) fn of(ebpf: &Ebpf) -> Self {
+        let id = |program: &Program| match program {
+            Program::KProbe(kprobe) => field(&info(raw(kprobe.fd().ok()?))?, "prog_id"),
+            _ => None,
+        };
+        let programs: BTreeSet<u64> = ebpf.programs().filter_map(|(_, program)| id(program)).collect();
+        if programs.is_empty() {
+            return Self::default();
+        }
+        let of_ours = |&fd: &RawFd| {
+            let info = info(fd).filter(|info| info.contains("link_type:\tperf\n")).unwrap_or_default();
+            field(&info, "missed").is_some()
+                && field(&info, "prog_id").is_some_and(|id| programs.contains(&id))
+        };
+        let open = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
+        Self(open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_ours).collect())
+    }
+
+    /// Whether the kernel tells what they miss.
+    pub(super) const fn tell(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Times that a kprobe of theirs was met while its CPU was in one already.
+    pub(super) fn missed(&self) -> u64 {
+        self.0.iter().filter_map(|&link| field(&info(link)?, "missed")).sum()
+    }
+}
+
+fn raw(program: &ProgramFd) -> RawFd {
+    program.as_fd().as_raw_fd()
+}
+
+/// Nothing if it is closed.
+fn info(fd: RawFd) -> Option<String> {
+    fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()
+}
+
+fn field(info: &str, wanted: &str) -> Option<u64> {
+    let value = info.lines().find_map(|line| line.strip_prefix(wanted)?.strip_prefix(':'))?;
+    value.trim().parse().ok()
 }
 
 fn parse(name: &str, info: &str) -> ProgramStats {
-    let field = |wanted: &str| {
-        let value = info.lines().find_map(|line| line.strip_prefix(wanted)?.strip_prefix(':'));
-        value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
-    };
+    let field = |wanted| field(info, wanted).unwrap_or(0);
     ProgramStats {
         program: name.to_owned(),
         run_time: Duration::from_nanos(field("run_time_ns")),
