@@ -8,7 +8,11 @@ mod observer;
 mod page;
 mod programs;
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
@@ -23,6 +27,9 @@ use crate::{debian::Unpacked, vm::static_build, workspace};
 
 /// Switches the kernel's accounting of programs on, which costs some 50 ns for each time that one runs.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// Where libbpf looks for the tracepoints that the peers hang on.
+const TRACEFS: &str = "/sys/kernel/tracing";
 
 /// How long what was left behind, a namespace full of TIME-WAITs, takes to go away.
 const SETTLES: Duration = Duration::from_secs(2);
@@ -114,7 +121,10 @@ impl<'a> Bench<'a> {
     fn set_up(sh: &'a Shell, options: &'a Options) -> anyhow::Result<Self> {
         let folder = workspace::target_dir(sh)?.join("bench");
         fs::create_dir_all(&folder)?;
-        let tools = Unpacked::provide(sh, &folder, &["bpftool", "libbpf-tools"])?;
+        let tools = Unpacked::provide(sh, &folder, &["libbpf-tools"])?;
+        if !Path::new(TRACEFS).join("events").exists() {
+            cmd!(sh, "mount -t tracefs tracefs {TRACEFS}").run()?;
+        }
         cmd!(sh, "cargo build --release --package tcp-close-daemon --bin tcp-close").run()?;
         cmd!(sh, "cargo build --release --package tcp-close-test --bin churn").run()?;
         Ok(Self { sh, options, tools, programs: workspace::release_dir(sh)? })
@@ -181,9 +191,9 @@ impl<'a> Bench<'a> {
         let (mut nanoseconds, mut runs) = (Vec::new(), Vec::new());
         let watching = Watching::start(observer)?;
         for _ in 0..3 {
-            let before = programs::of(self.sh, &self.tools, watching.pid())?;
+            let before = programs::of(watching.pid())?;
             let connections = f64::from(self.churn()?.connections);
-            let after = programs::of(self.sh, &self.tools, watching.pid())?;
+            let after = programs::of(watching.pid())?;
             let spent = programs::between(&before, &after);
             nanoseconds.push(spent.nanoseconds_less_accounting() / connections);
             runs.push(spent.runs() / connections);

@@ -1,54 +1,47 @@
-//! The kernel's own account of the programs that an observer has loaded, as bpftool has it.
+//! The kernel's own account of the programs that an observer has loaded, as it stands beside each that is open.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, ensure};
-use serde::Deserialize;
-use xshell::{Shell, cmd};
-
-use crate::debian::Unpacked;
 
 /// What a program has run for so far.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Account {
-    id: u32,
-    #[serde(default)]
     run_time_ns: u64,
-    #[serde(default)]
     run_cnt: u64,
 }
 
-#[derive(Deserialize)]
-struct Program {
-    #[serde(flatten)]
-    account: Account,
-    #[serde(default)]
-    pids: Vec<Holder>,
-}
+/// The accounts of the programs that a process has open, by their ids.
+pub(super) type Accounts = BTreeMap<u64, Account>;
 
-/// Somebody who has a program open.
-#[derive(Deserialize)]
-struct Holder {
-    pid: u32,
-}
-
-/// The accounts of the programs that this process has loaded.
-pub(super) fn of(sh: &Shell, tools: &Unpacked, pid: u32) -> anyhow::Result<Vec<Account>> {
-    let said = tools.find(cmd!(sh, "bpftool --json prog show")).read()?;
-    let programs: Vec<Program> = serde_json::from_str(&said).context("bpftool lists programs")?;
-    let held = programs.into_iter().filter(|program| program.pids.iter().any(|holder| holder.pid == pid));
-    let accounts: Vec<Account> = held.map(|program| program.account).collect();
-    ensure!(!accounts.is_empty(), "bpftool names no program that process {pid} has loaded");
+/// Those of this process.
+pub(super) fn of(pid: u32) -> anyhow::Result<Accounts> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    let mut accounts = Accounts::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read {folder}"))? {
+        // It may be closed meanwhile; a program is not.
+        accounts.extend(fs::read_to_string(entry?.path()).ok().and_then(|info| account(&info)));
+    }
+    ensure!(!accounts.is_empty(), "process {pid} has no program open");
     Ok(accounts)
+}
+
+/// A program's id and account, if this is one: a link names its program too, and has no account.
+fn account(info: &str) -> Option<(u64, Account)> {
+    let field = |name: &str| {
+        let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        value.trim().parse().ok()
+    };
+    let account = Account { run_time_ns: field("run_time_ns")?, run_cnt: field("run_cnt")? };
+    Some((field("prog_id")?, account))
 }
 
 /// What programs have run for in between: nanoseconds and runs, of each that ran.
 pub(super) struct Spent(Vec<(f64, f64)>);
 
-pub(super) fn between(before: &[Account], after: &[Account]) -> Spent {
-    let before: BTreeMap<u32, Account> = before.iter().map(|account| (account.id, *account)).collect();
-    let spent = after.iter().filter_map(|after| {
-        let before = before.get(&after.id).copied().unwrap_or_default();
+pub(super) fn between(before: &Accounts, after: &Accounts) -> Spent {
+    let spent = after.iter().filter_map(|(id, after)| {
+        let before = before.get(id).copied().unwrap_or_default();
         let runs = u32::try_from(after.run_cnt.checked_sub(before.run_cnt)?).ok()?;
         let time = u32::try_from(after.run_time_ns.checked_sub(before.run_time_ns)?).ok()?;
         (runs > 0).then(|| (f64::from(time), f64::from(runs)))
@@ -83,13 +76,13 @@ mod tests {
 
     #[test]
     fn the_cheapest_program_tells_what_the_accounting_takes() {
-        let said = r#"[{"id":7,"type":"tracing","run_time_ns":90,"run_cnt":9,"pids":[{"pid":1,"comm":"x"}]},{"id":8}]"#;
-        let programs: Vec<Program> = serde_json::from_str(said).expect("as bpftool has it");
-        let account = |id, run_time_ns, run_cnt| Account { id, run_time_ns, run_cnt };
-        assert_eq!(programs[0].account, account(7, 90, 9));
-        let before = [account(1, 1_000, 10)];
+        let program = "pos:\t0\nprog_type:\t26\nprog_id:\t7\nrun_time_ns:\t90\nrun_cnt:\t9\n";
+        let of = |run_time_ns, run_cnt| Account { run_time_ns, run_cnt };
+        assert_eq!(account(program), Some((7, of(90, 9))));
+        assert_eq!(account("link_type:\ttracing\nlink_id:\t1\nprog_id:\t7\n"), None);
+        let before = Accounts::from([(1, of(1_000, 10))]);
         let after =
-            [account(1, 501_000, 5_010), account(2, 50_000, 1_000), account(3, 9, 1), account(4, 5, 0)];
+            Accounts::from([(1, of(501_000, 5_010)), (2, of(50_000, 1_000)), (3, of(9, 1)), (4, of(5, 0))]);
         let spent = between(&before, &after);
         assert_eq!(spent.runs().total_cmp(&6_001.0), std::cmp::Ordering::Equal);
         // 50 ns a run by program 2; program 3 ran once, and tells nothing.
