@@ -21,9 +21,9 @@ use crate::{
     kernel,
     lifecycle::{
         self, Census, Corrections, Observation, Stats,
-        observation::{Absorbed, Closed, MinisockEnded, Story, Then, Transition, Witness},
+        observation::{Absorbed, Closed, Manner, MinisockEnded, Role, Story, Then, Transition, Witness},
     },
-    metrics::{catalogue::Catalogue, ports::Routes, process::Process, services::Services},
+    metrics::{catalogue::Catalogue, ports::Routes, process::Process, series::AtHand, services::Services},
     owner::Homes,
     pipeline::{Losses, Turn},
     probe::{HookReport, ProgramStats},
@@ -35,6 +35,7 @@ mod census;
 mod kernel_counts;
 mod ports;
 mod process;
+mod series;
 mod services;
 mod top;
 
@@ -44,6 +45,7 @@ pub const MOST_SERIES: usize = 50;
 /// All metrics of the daemon.
 pub struct Metrics {
     catalogue: Catalogue,
+    at_hand: AtHand,
     counts: kernel_counts::KernelCounts,
     process: Process,
     services: Services,
@@ -70,6 +72,7 @@ impl Metrics {
         let mut metrics = Self {
             process: Process::registered(&catalogue.registry)?,
             catalogue,
+            at_hand: AtHand::new(),
             counts: kernel_counts::KernelCounts::new(reset_reasons),
             services: Services::new(Arc::new(Mutex::new(Homes::of_this_host())), MOST_SERIES),
             routes: Routes::new(MOST_SERIES),
@@ -208,7 +211,10 @@ impl Metrics {
             Observation::ResetNotReceived => self.counts.reset_not_received(),
             Observation::Closed(closed) => self.closed(closed),
             Observation::MinisockBegan(began) => {
-                self.catalogue.minisocks_created_total.with_label_values(&[began.substate.label()]).inc();
+                let created = &self.catalogue.minisocks_created_total;
+                let substate = began.substate;
+                let series = &mut self.at_hand.minisocks_created;
+                series.of(substate as usize, || created.with_label_values(&[substate.label()])).inc();
                 if began.substate == TcpState::TimeWait {
                     self.catalogue.time_wait_started_total.inc();
                     self.catalogue.time_wait_nominal_seconds.set(began.nominal.as_secs_f64());
@@ -236,15 +242,21 @@ impl Metrics {
     fn closed(&mut self, closed: &Closed) {
         self.services.closed(&self.catalogue, closed);
         let story = &closed.story;
-        let manner = story.manner.map_or("unknown", |manner| manner.label());
-        self.catalogue.endpoints_closed_total.with_label_values(&[story.role.label(), manner]).inc();
+        let which = story.manner.map_or(Manner::ALL.len(), |manner| manner as usize);
+        let ends = self.at_hand.endpoints_closed.of(which * Role::ALL.len() + story.role as usize, || {
+            let manner = story.manner.map_or("unknown", Manner::label);
+            self.catalogue.endpoints_closed_total.with_label_values(&[story.role.label(), manner])
+        });
+        ends.inc();
         // A close that goes on in a minisock may never see its last two segments.
         if closed.then != Some(Then::FinWait2) {
             self.close_segments(story);
         }
-        let half_close = &self.catalogue.half_close_bytes_total;
-        half_close.with_label_values(&["received"]).inc_by(story.bytes.after_our_fin.unwrap_or(0));
-        half_close.with_label_values(&["sent"]).inc_by(story.bytes.after_peer_fin.unwrap_or(0));
+        let half_closes = [("received", story.bytes.after_our_fin), ("sent", story.bytes.after_peer_fin)];
+        for (number, (direction, bytes)) in half_closes.into_iter().enumerate() {
+            let look_up = || self.catalogue.half_close_bytes_total.with_label_values(&[direction]);
+            self.at_hand.half_close_bytes.of(number, look_up).inc_by(bytes.unwrap_or(0));
+        }
         if let Some(dwell) = story.states.dwell(TcpState::FinWait2) {
             self.state_seconds(TcpState::FinWait2, dwell);
         }
@@ -253,10 +265,13 @@ impl Metrics {
         }
     }
 
-    fn minisock_ended(&self, ended: &MinisockEnded) {
-        let cause = ended.cause.label();
+    fn minisock_ended(&mut self, ended: &MinisockEnded) {
+        let cause = ended.cause;
         let substate = if ended.time_wait.is_some() { TcpState::TimeWait } else { TcpState::FinWait2 };
-        self.catalogue.minisocks_ended_total.with_label_values(&[substate.label(), cause]).inc();
+        let number = cause as usize * 2 + usize::from(substate == TcpState::TimeWait);
+        let look_up =
+            || self.catalogue.minisocks_ended_total.with_label_values(&[substate.label(), cause.label()]);
+        self.at_hand.minisocks_ended.of(number, look_up).inc();
         if ended.began_in == Some(TcpState::FinWait2)
             && let Some(dwell) = ended.fin_wait2
         {
@@ -271,25 +286,29 @@ impl Metrics {
                     self.close_segments(story);
                 }
             }
-            self.catalogue.time_wait_ended_total.with_label_values(&[cause]).inc();
-            self.catalogue
-                .time_wait_seconds
-                .with_label_values(&[cause])
-                .observe(time_wait.dwell.as_secs_f64());
-            self.catalogue.time_wait_verdicts_total.with_label_values(&[time_wait.verdict.label()]).inc();
+            let (catalogue, at_hand) = (&self.catalogue, &mut self.at_hand);
+            let ends = || catalogue.time_wait_ended_total.with_label_values(&[cause.label()]);
+            at_hand.time_wait_ended.of(cause as usize, ends).inc();
+            let seconds = || catalogue.time_wait_seconds.with_label_values(&[cause.label()]);
+            at_hand.time_wait_seconds.of(cause as usize, seconds).observe(time_wait.dwell.as_secs_f64());
+            let verdict = time_wait.verdict;
+            let verdicts = || catalogue.time_wait_verdicts_total.with_label_values(&[verdict.label()]);
+            at_hand.time_wait_verdicts.of(verdict as usize, verdicts).inc();
             self.state_seconds(TcpState::TimeWait, time_wait.dwell);
         }
     }
 
-    fn close_segments(&self, story: &Story) {
+    fn close_segments(&mut self, story: &Story) {
         if let Some(segments) = story.segments {
-            let label = if segments == 3 { "3" } else { "4" };
-            self.catalogue.close_segments_total.with_label_values(&[label]).inc();
+            let (number, label) = if segments == 3 { (0, "3") } else { (1, "4") };
+            let look_up = || self.catalogue.close_segments_total.with_label_values(&[label]);
+            self.at_hand.close_segments.of(number, look_up).inc();
         }
     }
 
-    fn state_seconds(&self, state: TcpState, dwell: Duration) {
-        self.catalogue.state_seconds.with_label_values(&[state.label()]).observe(dwell.as_secs_f64());
+    fn state_seconds(&mut self, state: TcpState, dwell: Duration) {
+        let look_up = || self.catalogue.state_seconds.with_label_values(&[state.label()]);
+        self.at_hand.state_seconds.of(state as usize, look_up).observe(dwell.as_secs_f64());
     }
 }
 

@@ -24,7 +24,10 @@ use crate::{
 };
 
 /// How often the ring is looked into when the kernel side does not ask for it.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
+
+/// How often the kernel is asked, while no records come, what the programs have missed.
+const ASKED_AT_REST: Duration = Duration::from_secs(1);
 
 /// A record takes its place in the ring before it takes its time, so what was stamped before a drain began is
 /// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
@@ -121,6 +124,7 @@ pub struct Pipeline {
     counters: Counters,
     undecodable: u64,
     skipped: u64,
+    asked_what_was_skipped: Monotonic,
     last_event: Option<Monotonic>,
     /// A table of the kernel's that is being taken in.
     listing: Option<Listing>,
@@ -164,6 +168,7 @@ impl Pipeline {
             counters: Counters::ZERO,
             undecodable: 0,
             skipped: 0,
+            asked_what_was_skipped: Monotonic::default(),
             last_event: None,
             listing: None,
             last_listing: None,
@@ -299,7 +304,7 @@ impl Pipeline {
 
     /// Drains the ring; what is certain by now is appended to `observations`.
     fn turn(&mut self, now: Monotonic) {
-        self.probe.drain(|record| match self.decoder.decode(record) {
+        let records = self.probe.drain(|record| match self.decoder.decode(record) {
             Ok(event) => {
                 self.last_event = self.last_event.max(Some(event.at));
                 self.sequencer.push(event);
@@ -310,7 +315,7 @@ impl Pipeline {
             }
         });
         let counters = self.probe.counters();
-        let skipped = self.probe.skipped();
+        let skipped = self.skipped(now, records);
         if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // Lost before the counters were read; what was held back since may be part of it.
             let now = clock::monotonic_now();
@@ -330,6 +335,16 @@ impl Pipeline {
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
         }
+    }
+
+    /// What the programs have missed by now. To ask is to read a file for each of them: while no records come, that is put
+    /// off for a while.
+    fn skipped(&mut self, now: Monotonic, records: usize) -> u64 {
+        if records == 0 && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
+            return self.skipped;
+        }
+        self.asked_what_was_skipped = now;
+        self.probe.skipped()
     }
 
     /// Tells the core what is left, and that this is all.

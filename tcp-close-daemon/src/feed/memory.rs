@@ -1,10 +1,11 @@
 //! The last that was told, packed: an observation takes 680 bytes, and 130 to 210 when it is packed.
 
 use std::{
-    collections::{HashMap, VecDeque, vec_deque},
+    collections::{VecDeque, vec_deque},
     sync::Arc,
 };
 
+use hashbrown::HashMap;
 use jiff::Timestamp;
 
 use crate::{
@@ -19,6 +20,10 @@ use super::Told;
 /// Bytes that an entry may take on average, so that a bound of entries is one of bytes too.
 const BYTES_PER_ENTRY: usize = 512;
 
+/// Bytes that one takes at most when it is packed, which may be more than it takes unpacked: a number of eight bytes may
+/// become ten.
+const MOST_PACKED: usize = size_of::<Observation>() * 5 / 4;
+
 /// The last that was told, bounded in number and in bytes. The oldest makes room.
 pub struct Memory {
     entries: VecDeque<Entry>,
@@ -29,8 +34,8 @@ pub struct Memory {
     /// How much was told, ever. What is remembered has numbers in a row, of which this is the last.
     told: u64,
     forgotten: u64,
-    /// Where the next one is packed, so that none of them makes room for itself bit by bit.
-    packing: Vec<u8>,
+    /// Where the next one is packed.
+    packing: Box<[u8; MOST_PACKED]>,
 }
 
 /// How a memory is doing. Counters only grow.
@@ -83,31 +88,21 @@ impl Memory {
             bytes: 0,
             told: 0,
             forgotten: 0,
-            packing: Vec::new(),
+            packing: Box::new([0; MOST_PACKED]),
         }
     }
 
     /// Remembers one more.
     pub fn add(&mut self, observation: &Observation, home: Option<Arc<Home>>, anchor: Anchor) {
-        let mut packing = std::mem::take(&mut self.packing);
-        packing.clear();
-        let Ok(packed) = postcard::to_extend(observation, packing) else {
+        let Ok(packed) = postcard::to_slice(observation, self.packing.as_mut_slice()) else {
             // Plain structures of numbers can be packed.
             return;
         };
+        let packed: Arc<[u8]> = Arc::from(&*packed);
         self.told += 1;
         let (at, which) = when_and_which(observation);
         self.supersede(which, observation);
-        let entry = Entry {
-            number: self.told,
-            superseded: false,
-            at,
-            which,
-            home,
-            anchor,
-            packed: packed.as_slice().into(),
-        };
-        self.packing = packed;
+        let entry = Entry { number: self.told, superseded: false, at, which, home, anchor, packed };
         self.bytes += entry.bytes();
         self.entries.push_back(entry);
         while self.entries.len() > self.most || self.bytes > self.most.saturating_mul(BYTES_PER_ENTRY) {
