@@ -160,7 +160,7 @@ impl LossLog {
         if lost > self.told && now >= self.pause_ends {
             tracing::warn!(
                 events = lost - self.told,
-                "events were lost: the ring was full; give it more --ring-bytes"
+                "events were lost; if the ring was full, give it more --ring-bytes"
             );
             self.told = lost;
             self.pause_ends = now + Self::PAUSE;

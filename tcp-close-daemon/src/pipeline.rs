@@ -26,8 +26,11 @@ use crate::{
 /// How often the ring is looked into when the kernel side does not ask for it.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often the kernel is asked, while no records come, what the programs have missed.
+/// How often the kernel is asked at rest what the programs have missed.
 const ASKED_AT_REST: Duration = Duration::from_secs(1);
+
+/// So long after an event nothing waits for another that belongs to it.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A record takes its place in the ring before it takes its time, so what was stamped before a drain began is
 /// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
@@ -147,6 +150,13 @@ struct Listing {
     done: oneshot::Sender<()>,
 }
 
+/// Whether somebody asks for the figures of a turn, which then are of its moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Yes,
+    No,
+}
+
 /// What is about no socket.
 const NOBODY: ConnectionId = ConnectionId { netns: 0, socket: 0 };
 
@@ -211,13 +221,13 @@ impl Pipeline {
         loop {
             match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
                 Input::Stop(reason) => {
-                    self.turn(clock::monotonic_now());
+                    self.turn(clock::monotonic_now(), Asked::Yes);
                     self.finish();
                     let _stopping_anyway = each_turn(self.report(false));
                     return Ok(reason);
                 }
                 Input::Request(request) => {
-                    self.turn(clock::monotonic_now());
+                    self.turn(clock::monotonic_now(), Asked::Yes);
                     let scraper = self.answer(request);
                     if each_turn(self.report(scraper.is_some())).is_break() {
                         return Ok(StopReason::Done);
@@ -226,7 +236,7 @@ impl Pipeline {
                     let _gone = scraper.map(|done| done.send(()));
                 }
                 Input::Ring | Input::Tick => {
-                    self.turn(clock::monotonic_now());
+                    self.turn(clock::monotonic_now(), Asked::No);
                     if each_turn(self.report(false)).is_break() {
                         return Ok(StopReason::Done);
                     }
@@ -303,8 +313,8 @@ impl Pipeline {
     }
 
     /// Drains the ring; what is certain by now is appended to `observations`.
-    fn turn(&mut self, now: Monotonic) {
-        let records = self.probe.drain(|record| match self.decoder.decode(record) {
+    fn turn(&mut self, now: Monotonic, asked: Asked) {
+        self.probe.drain(|record| match self.decoder.decode(record) {
             Ok(event) => {
                 self.last_event = self.last_event.max(Some(event.at));
                 self.sequencer.push(event);
@@ -315,7 +325,7 @@ impl Pipeline {
             }
         });
         let counters = self.probe.counters();
-        let skipped = self.skipped(now, records);
+        let skipped = self.skipped(now, asked);
         if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // Lost before the counters were read; what was held back since may be part of it.
             let now = clock::monotonic_now();
@@ -337,14 +347,16 @@ impl Pipeline {
         }
     }
 
-    /// What the programs have missed by now. To ask is to read a file for each of them: while no records come, that is put
-    /// off for a while.
-    fn skipped(&mut self, now: Monotonic, records: usize) -> u64 {
-        if records == 0 && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
+    /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
+    /// nothing waits for what may have been missed, that is put off for a while.
+    fn skipped(&mut self, now: Monotonic, asked: Asked) -> u64 {
+        let rests = asked == Asked::No && self.last_event.is_none_or(|last| now.since(last) > SETTLED);
+        if rests && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
             return self.skipped;
         }
         self.asked_what_was_skipped = now;
-        self.probe.skipped()
+        // Of a program whose file cannot be opened at the moment nothing is told.
+        self.probe.skipped().max(self.skipped)
     }
 
     /// Tells the core what is left, and that this is all.

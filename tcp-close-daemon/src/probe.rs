@@ -247,7 +247,7 @@ pub enum ProbeError {
     /// The object lacks a map.
     #[error("the kernel side has no map {0}")]
     NoMap(&'static str),
-    /// A map is not of the kind it should be.
+    /// A map is not of the kind it should be, or cannot be mapped.
     #[error("map {name} of the kernel side cannot be used")]
     Map {
         /// The map.

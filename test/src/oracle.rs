@@ -5,5 +5,7 @@
 mod counters;
 mod sockets;
 
-pub use counters::{Netstat, counts_minisocks_as_they_begin, sockstat, tells_programs_of_cookies};
+pub use counters::{
+    Netstat, counts_minisocks_as_they_begin, sockstat, tells_programs_of_cookies, tells_what_kprobes_miss,
+};
 pub use sockets::{NotDestroyed, Socket, TcpState, Timer, destroy, sockets, wait_until};

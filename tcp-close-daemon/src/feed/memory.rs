@@ -20,9 +20,8 @@ use super::Told;
 /// Bytes that an entry may take on average, so that a bound of entries is one of bytes too.
 const BYTES_PER_ENTRY: usize = 512;
 
-/// Bytes that one takes at most when it is packed, which may be more than it takes unpacked: a number of eight bytes may
-/// become ten.
-const MOST_PACKED: usize = size_of::<Observation>() * 5 / 4;
+/// Room for one that is packed; if there is one that takes more, it makes room for itself.
+const PACKED: usize = 1024;
 
 /// The last that was told, bounded in number and in bytes. The oldest makes room.
 pub struct Memory {
@@ -35,7 +34,7 @@ pub struct Memory {
     told: u64,
     forgotten: u64,
     /// Where the next one is packed.
-    packing: Box<[u8; MOST_PACKED]>,
+    packing: Box<[u8; PACKED]>,
 }
 
 /// How a memory is doing. Counters only grow.
@@ -88,17 +87,19 @@ impl Memory {
             bytes: 0,
             told: 0,
             forgotten: 0,
-            packing: Box::new([0; MOST_PACKED]),
+            packing: Box::new([0; PACKED]),
         }
     }
 
     /// Remembers one more.
     pub fn add(&mut self, observation: &Observation, home: Option<Arc<Home>>, anchor: Anchor) {
-        let Ok(packed) = postcard::to_slice(observation, self.packing.as_mut_slice()) else {
+        let packed = postcard::to_slice(observation, self.packing.as_mut_slice())
+            .map(|packed| Arc::<[u8]>::from(&*packed))
+            .or_else(|_longer| postcard::to_allocvec(observation).map(Arc::from));
+        let Ok(packed) = packed else {
             // Plain structures of numbers can be packed.
             return;
         };
-        let packed: Arc<[u8]> = Arc::from(&*packed);
         self.told += 1;
         let (at, which) = when_and_which(observation);
         self.supersede(which, observation);

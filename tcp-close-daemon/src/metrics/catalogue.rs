@@ -138,7 +138,7 @@ catalogue! {
     ports_exhaustion_seconds: GaugeVec = gauges_f64("Time until none is available on this route, if it goes on as at present; +Inf if that does not come.", &["netns", "source", "destination"]);
     series_dropped_total: IntCounterVec = counters("How often a name got no series of its own in this metric, or lost them to another that mattered more.", &["metric"]);
     events_total: IntCounterVec = counters("Records the kernel side put into the ring.", &["kind"]);
-    events_lost_total: IntCounterVec = counters("Events lost: the ring was full, a kernel field unreadable, a program skipped because it ran already, a record undecodable.", &["cause"]);
+    events_lost_total: IntCounterVec = counters("Events lost: the ring was full, a kernel field unreadable, a program skipped because it, or another kprobe, ran on that CPU, a record undecodable.", &["cause"]);
     events_unmatched_total: IntCounter = counter("Events of a connection that is not followed: it began to close before tcp-close looked, was evicted, or the event that belongs to it was lost.");
     events_late_total: IntCounter = counter("Events that came too late to be put into order, and were used all the same.");
     last_event_timestamp_seconds: Gauge = gauge_f64("Time of the last event, in seconds since the epoch; 0 before the first.");

@@ -11,6 +11,9 @@ use memmap2::{MmapOptions, MmapRaw};
 use tcp_close_abi::Counters;
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
+/// Where the kernel lists the CPUs that there may ever be.
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
 /// Words of one CPU's counters, each of which is a `u64`.
 const WORDS: usize = size_of::<Counters>() / size_of::<u64>();
 
@@ -47,9 +50,9 @@ impl Mapped {
 
 /// How many CPUs there may ever be: one more than the highest number of any.
 pub(super) fn cpus() -> io::Result<u32> {
-    let possible = fs::read_to_string("/sys/devices/system/cpu/possible")?;
-    after_the_last(&possible)
-        .ok_or_else(|| io::Error::other(format!("which CPUs are possible: {possible:?}")))
+    let possible = fs::read_to_string(POSSIBLE)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot read {POSSIBLE}: {error}")))?;
+    after_the_last(&possible).ok_or_else(|| io::Error::other(format!("{POSSIBLE} says {possible:?}")))
 }
 
 /// Of a list like `0-3,8`.

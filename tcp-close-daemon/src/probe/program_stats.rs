@@ -49,11 +49,7 @@ impl KprobeLinks {
         if programs.is_empty() {
             return Self::default();
         }
-        let of_ours = |&fd: &RawFd| {
-            let info = info(fd).filter(|info| info.contains("link_type:\tperf\n")).unwrap_or_default();
-            field(&info, "missed").is_some()
-                && field(&info, "prog_id").is_some_and(|id| programs.contains(&id))
-        };
+        let of_ours = |&fd: &RawFd| info(fd).is_some_and(|info| missed_by(&info, &programs).is_some());
         let open = fs::read_dir("/proc/self/fdinfo").into_iter().flatten().flatten();
         Self(open.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_ours).collect())
     }
@@ -67,6 +63,12 @@ impl KprobeLinks {
     pub(super) fn missed(&self) -> u64 {
         self.0.iter().filter_map(|&link| field(&info(link)?, "missed")).sum()
     }
+}
+
+/// What a link of one of these programs missed; nothing if this is none, or does not tell.
+fn missed_by(info: &str, programs: &BTreeSet<u64>) -> Option<u64> {
+    let is_of_ours = field(info, "prog_id").is_some_and(|id| programs.contains(&id));
+    if is_of_ours && info.contains("link_type:\tperf\n") { field(info, "missed") } else { None }
 }
 
 fn raw(program: &ProgramFd) -> RawFd {
@@ -103,5 +105,16 @@ mod tests {
         let stats = parse("timer_start", info);
         assert_eq!((stats.run_time, stats.runs, stats.recursion_misses), (Duration::from_nanos(1500), 10, 2));
         assert_eq!(parse("timer_start", "pos:\t0\n").runs, 0);
+    }
+
+    #[test]
+    fn a_link_of_ours_tells_what_it_missed() {
+        let link = "pos:\t0\nlink_type:\tperf\nlink_id:\t4\nprog_tag:\t0123456789abcdef\nprog_id:\t8\n\
+                    name:\ttcp_set_state\noffset:\t0x0\nmissed:\t3\naddr:\t0x0\nevent_type:\tkprobe\ncookie:\t0\n";
+        let ours = BTreeSet::from([8]);
+        assert_eq!(missed_by(link, &ours), Some(3));
+        assert_eq!(missed_by(link, &BTreeSet::from([9])), None);
+        assert_eq!(missed_by(&link.replace("missed:\t3\n", ""), &ours), None);
+        assert_eq!(missed_by(&link.replace("\tperf", "\ttracing"), &ours), None);
     }
 }

@@ -53,13 +53,13 @@ fn check(observations: &[Observation], expected: &Expect) {
 #[test]
 fn a_transition_tells_the_time_in_the_state_it_left() {
     let dwell = Some(Duration::from_millis(250));
+    let mut metrics = fresh();
     for (from, to) in [
         (TcpState::FinWait1, TcpState::FinWait2),
         (TcpState::CloseWait, TcpState::LastAck),
         (TcpState::LastAck, TcpState::Close),
         (TcpState::Closing, TcpState::Close),
     ] {
-        let mut metrics = fresh();
         let before = series(&metrics);
         metrics.observe(&Observation::Transition(transition(from, to, dwell)));
         let label = from.label();
@@ -143,9 +143,9 @@ fn a_close_of_which_nothing_is_known() {
 
 #[test]
 fn every_end_of_a_connection_has_its_series_from_the_start() {
+    let mut metrics = fresh();
     for role in Role::ALL {
         for manner in Manner::ALL.map(Some).into_iter().chain([None]) {
-            let mut metrics = fresh();
             let before = series(&metrics);
             metrics.observe(&closed(Story { role, manner, ..unknown_story() }, Some(Then::Closed)));
             let after = series(&metrics).into_iter().filter(|(name, _)| !name.contains("service"));
@@ -320,15 +320,17 @@ fn a_whole_close_is_counted_once() {
 fn every_end_of_a_minisock_has_its_series_from_the_start() {
     let of_time_wait = EndCause::OF_TIME_WAIT.map(|cause| (cause, Some(time_wait())));
     let of_fin_wait2 = EndCause::OF_FIN_WAIT2.map(|cause| (cause, None));
+    let mut metrics = fresh();
     for (cause, time_wait) in of_time_wait.into_iter().chain(of_fin_wait2) {
-        let mut metrics = fresh();
         let before = series(&metrics);
         metrics.observe(&Observation::MinisockEnded(MinisockEnded { cause, time_wait, ..minisock() }));
         let changed = changes(&before, &series(&metrics));
-        assert!(!changed.contains("(new)") && changed.contains(cause.label()), "{changed}");
+        let substate = if time_wait.is_some() { "time_wait" } else { "fin_wait2" };
+        let ended =
+            format!("minisocks_ended_total{{cause=\"{}\",substate=\"{substate}\"}} +1\n", cause.label());
+        assert!(!changed.contains("(new)") && changed.contains(&ended), "{changed}");
     }
     for verdict in Verdict::ALL {
-        let mut metrics = fresh();
         let before = series(&metrics);
         let time_wait = Some(TimeWait { verdict, ..time_wait() });
         metrics.observe(&Observation::MinisockEnded(MinisockEnded { time_wait, ..minisock() }));

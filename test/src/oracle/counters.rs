@@ -19,6 +19,11 @@ pub fn tells_programs_of_cookies() -> bool {
     is_at_least(5, 12)
 }
 
+/// Whether the kernel tells what a kprobe missed (`bpf_perf_link_fdinfo_kprobe`, Linux 6.17).
+pub fn tells_what_kprobes_miss() -> bool {
+    is_at_least(6, 17)
+}
+
 fn is_at_least(version: u32, patch_level: u32) -> bool {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());

@@ -249,7 +249,8 @@ impl Observer {
         self.counts_what_is_skipped
     }
 
-    fn uses_kprobes(&self) -> bool {
+    /// Whether a hook hangs on a kprobe, which is not run where another is.
+    pub(crate) fn uses_kprobes(&self) -> bool {
         self.hooks.iter().any(|report| report.rung == Some(Rung::Kprobe))
     }
 
@@ -409,7 +410,10 @@ impl Observer {
         );
 
         assert_eq!(told.stats.unmatched + told.stats.sockets_evicted + told.stats.minisocks_evicted, 0);
-        assert!(told.closed().iter().all(|closed| !closed.story.gap), "nothing is marked as a gap");
+        assert!(
+            skipped > 0 || told.closed().iter().all(|closed| !closed.story.gap),
+            "nothing is marked as a gap"
+        );
     }
 }
 

@@ -205,17 +205,11 @@ fn every_ending_is_told_once() {
     let second = of(Ending::Recycled) + of(Ending::Reused) + of(Ending::ReusedInFinWait2);
     let closes = connections as usize + second;
     let told = observer.wait_until("every close is told, or lost and counted", |told| {
-        told.closed().len() >= closes || told.skipped() > 0
+        told.closed().len() as u64 + told.skipped() >= closes as u64
     });
     if told.skipped() > 0 {
-        // Seldom, and of kprobes alone: one is not run where another is. It may have been beside another test.
-        let told = observer.now();
-        let missed = usize::try_from(told.skipped()).expect("few");
-        assert!(
-            told.closed().len() + missed >= closes,
-            "of {closes} {} told, {missed} missed",
-            told.closed().len()
-        );
+        // Seldom: a kprobe is not run where another is. It may have been beside another test.
+        assert!(observer.uses_kprobes(), "{} missed", told.skipped());
         return;
     }
     assert_eq!(told.closed().len(), closes);

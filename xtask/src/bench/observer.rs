@@ -32,7 +32,7 @@ const UNSUPPORTED: i32 = 3;
 const ATTACHES: Duration = Duration::from_secs(3);
 
 /// How long nothing happens, when that is measured.
-const IDLE: Duration = Duration::from_secs(20);
+const IDLE: Duration = Duration::from_secs(60);
 
 /// How often the metrics are asked for, when that is measured.
 const SCRAPES: usize = 20;
