@@ -21,6 +21,9 @@ use crate::{
     read_to_fin,
 };
 
+/// Of the slowest clock that Linux has (`CONFIG_HZ_100`).
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+
 #[test]
 fn the_peers_fin_comes_after_this_long() {
     for delay in [0, 200, 5000].map(Duration::from_millis) {
@@ -42,7 +45,10 @@ fn the_peers_fin_comes_after_this_long() {
         assert_eq!((time_wait.witness, time_wait.restarts), (bench.observer.witness(), 0), "{ended:#?}");
         let none = bench.observer.if_segments_are_seen(0);
         assert_eq!((time_wait.final_acks_lost, time_wait.strays), (none, none), "{ended:#?}");
-        assert_eq!((time_wait.nominal, time_wait.verdict), (Duration::from_secs(60), Verdict::Premature));
+        assert_eq!(time_wait.verdict, Verdict::Premature);
+        // A tick may come between the moment that the kernel counts from and the one in which it is seen to do so.
+        let ticks_away = Duration::from_secs(60).checked_sub(time_wait.nominal).expect("no more than that");
+        assert!(ticks_away <= LONGEST_TICK, "{ended:#?}");
         about(ended.minisock.expect("its beginning was seen"), delay + Duration::from_millis(100));
         let story = ended.story.expect("its full socket was seen");
         assert_eq!(story.states.dwell(TcpState::FinWait2), ended.fin_wait2);
