@@ -210,6 +210,14 @@ fn every_ending_is_told_once() {
     if told.skipped() > 0 {
         // Seldom: a kprobe is not run where another is. It may have been beside another test.
         assert!(observer.uses_kprobes(), "{} missed", told.skipped());
+        let told = observer.now();
+        assert!(told.closed().len() <= closes, "{} told of {closes}", told.closed().len());
+        let alive = told.minisocks_began().cast_signed() - told.minisocks_ended().len().cast_signed();
+        let kernels = oracle::sockstat(&netns)["tw"];
+        assert!(
+            (alive as i64).abs_diff(kernels) <= told.skipped(),
+            "{alive} minisocks, the kernel has {kernels}"
+        );
         return;
     }
     assert_eq!(told.closed().len(), closes);
