@@ -43,9 +43,9 @@ const fn header(kind: RecordKind, at: u64, socket: u64, flags: u32) -> Header {
     Header { at, socket, kind: kind as u32, netns: 4_026_531_840, flags, reserved: 0 }
 }
 
-fn pair(socket: u64) -> Pair {
-    let mut address = [0; 16];
-    address[..4].copy_from_slice(&Ipv4Addr::LOCALHOST.octets());
+const fn pair(socket: u64) -> Pair {
+    let [a, b, c, d] = Ipv4Addr::LOCALHOST.octets();
+    let address = [u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), 0];
     let ports = if socket == CLIENT { (51_234, 443) } else { (443, 51_234) };
     let (local_port, remote_port): (u16, u16) = ports;
     Pair {

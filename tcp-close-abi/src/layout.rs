@@ -99,3 +99,37 @@ layout! {
     tw_entry_stamp = inet_timewait_sock.tw_entry_stamp, optional;
     cb_end_seq = tcp_skb_cb.end_seq;
 }
+
+impl Layout {
+    /// How much of a minisock is read, in bytes from its beginning: up to its last field, which is eight bytes long at most.
+    #[must_use]
+    pub const fn minisock_bytes(&self) -> u32 {
+        let fields = [
+            self.family,
+            self.state,
+            self.hash,
+            self.remote_port,
+            self.remote_v4,
+            self.local_v4,
+            self.remote_v6 + 8,
+            self.local_v6 + 8,
+            self.cookie,
+            self.net,
+            self.prot,
+            self.tw_timer + self.timer_expires,
+            self.tw_timer + self.timer_pending,
+            self.tw_substate,
+            self.tw_local_port,
+            self.tw_rcv_nxt,
+            self.tw_entry_stamp,
+        ];
+        let (mut last, mut index) = (0, 0);
+        while index < fields.len() {
+            if fields[index] != Self::ABSENT && fields[index] > last {
+                last = fields[index];
+            }
+            index += 1;
+        }
+        last + 8
+    }
+}

@@ -119,10 +119,10 @@ pub struct Header {
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
 pub struct Pair {
-    /// Local address in network byte order; IPv4 in the first four bytes, the rest 0.
-    pub local: [u8; 16],
+    /// Local address as it lies in memory, in network byte order; IPv4 in the first four bytes, the rest 0.
+    pub local: [u64; 2],
     /// Remote address, as `local`.
-    pub remote: [u8; 16],
+    pub remote: [u64; 2],
     /// Local port in network byte order (`inet_sport`, `tw_sport`).
     pub local_port: u16,
     /// Remote port in network byte order (`skc_dport`).
@@ -136,7 +136,7 @@ pub struct Pair {
 impl Pair {
     /// Nothing; what a record holds until it is filled.
     pub const ZERO: Self =
-        Self { local: [0; 16], remote: [0; 16], local_port: 0, remote_port: 0, family: 0, reserved: 0 };
+        Self { local: [0; 2], remote: [0; 2], local_port: 0, remote_port: 0, family: 0, reserved: 0 };
 }
 
 /// A full socket changes its state (`tcp_set_state`); written before `sk_state` itself is.

@@ -13,7 +13,7 @@ pub const MAX_NETNS: usize = 8;
 pub struct Settings {
     /// Kernel address of `tw_timer_handler`, which every minisock's timer carries; 0 where it is to be learnt.
     pub tw_timer_handler: u64,
-    /// Wake the reader whenever another stretch of this many bytes (a power of two) of the ring is filled.
+    /// Wake the reader for one of so many records (a power of two) of each kind and CPU.
     pub wake_every: u64,
     /// Inode numbers of the network namespaces to watch; unused entries are 0.
     pub netns: [u32; MAX_NETNS],
@@ -44,8 +44,8 @@ pub struct Settings {
     pub local_ports: [u32; 2],
     /// The same of remote ports.
     pub remote_ports: [u32; 2],
-    /// Explicit padding, always 0.
-    pub reserved: u32,
+    /// How much of a minisock is read, in bytes from its beginning.
+    pub minisock_bytes: u32,
 }
 
 impl Settings {
@@ -66,7 +66,7 @@ impl Settings {
         family: 0,
         local_ports: [0; 2],
         remote_ports: [0; 2],
-        reserved: 0,
+        minisock_bytes: 0,
     };
 }
 

@@ -236,10 +236,13 @@ const fn socket_error(errno: u32) -> SocketError {
 }
 
 fn pair(header: &abi::Header, pair: &abi::Pair) -> Result<Pair, DecodeError> {
-    let address = |bytes: [u8; 16]| match pair.family {
-        abi::AF_INET => Ok(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
-        abi::AF_INET6 => Ok(Ipv6Addr::from(bytes).to_canonical()),
-        other => Err(DecodeError::Value { kind: header.kind, value: u32::from(other) }),
+    let address = |address: [u64; 2]| {
+        let bytes: [u8; 16] = zerocopy::transmute!(address);
+        match pair.family {
+            abi::AF_INET => Ok(IpAddr::V4(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]))),
+            abi::AF_INET6 => Ok(Ipv6Addr::from(bytes).to_canonical()),
+            other => Err(DecodeError::Value { kind: header.kind, value: u32::from(other) }),
+        }
     };
     Ok(Pair {
         local: SocketAddr::new(address(pair.local)?, u16::from_be(pair.local_port)),

@@ -66,6 +66,8 @@ pub struct Preflight {
     /// Of the kernel's BTF, what programs may be attached to; or what is wrong with that.
     targets: Result<Btf, String>,
     object: Object,
+    /// As in [`Settings::minisock_bytes`].
+    minisock_bytes: u32,
     /// Address of [`TW_TIMER_HANDLER`], or why it is not known.
     tw_timer_handler: Result<u64, String>,
     cancel_sites: CancelSites,
@@ -98,12 +100,14 @@ impl Preflight {
             Err(error) => (Err(error.to_string()), CancelSites::unknown()),
         };
         let lockdown = Lockdown::running();
+        let layout = layout(&btf, lockdown)?;
         let drop_reasons = btf.enum_names("skb_drop_reason", "SKB_DROP_REASON_");
         let has_third_argument = |name| btf.tracepoint_arguments(name).is_some_and(|count| count > 2);
         Ok(Self {
             targets: Btf::parse(&btf.excerpt(hook::types()), Endianness::default())
                 .map_err(|error| error.to_string()),
-            object: Object::new(layout(&btf, lockdown)?),
+            minisock_bytes: layout.minisock_bytes(),
+            object: Object::new(layout),
             tw_timer_handler,
             cancel_sites,
             functions: hook::functions().filter(|function| btf.has_function(function)).collect(),
@@ -421,7 +425,7 @@ fn kernel_settings(
     used.copy_from_slice(&settings.netns);
     Ok(Settings {
         tw_timer_handler: *preflight.tw_timer_handler.as_ref().unwrap_or(&0),
-        wake_every: u64::from(settings.ring_bytes / 4),
+        wake_every: wake_every(settings.ring_bytes),
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),
         start_has_bucket: u32::from(preflight.start_has_bucket),
@@ -438,8 +442,19 @@ fn kernel_settings(
         }),
         local_ports: ports(&settings.pairs.local_ports),
         remote_ports: ports(&settings.pairs.remote_ports),
-        reserved: 0,
+        minisock_bytes: preflight.minisock_bytes,
     })
+}
+
+/// How often each CPU wakes the reader: so often that a quarter of the ring is filled in between by the commonest kind of
+/// record, even if all CPUs come to it at once.
+fn wake_every(ring_bytes: u32) -> u64 {
+    /// A record of most kinds, with its header in the ring.
+    const RECORD: u64 = 256;
+    // Where the CPUs cannot be counted, the reader still looks in by itself.
+    let cpus = aya::util::online_cpus().map_or(1, |cpus| cpus.len().max(1) as u64);
+    let records = u64::from(ring_bytes) / 4 / RECORD / cpus;
+    1 << records.max(1).ilog2()
 }
 
 /// The first and the last; zeros, which cost the kernel side nothing, where there is nothing to leave out.

@@ -14,9 +14,9 @@ use tcp_close_abi::{Counters, RESET_REASONS, RecordKind, STATES};
 #[map]
 static COUNTERS: Array<Counters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Adds one to the counter that `pick` chooses among this CPU's.
+/// Adds one to the counter that `pick` chooses among this CPU's, and tells what it was about then.
 #[inline(always)]
-fn increment(pick: impl FnOnce(&mut Counters) -> &mut u64) {
+fn increment(pick: impl FnOnce(&mut Counters) -> &mut u64) -> u64 {
     // SAFETY: no arguments.
     let cpu = unsafe { bpf_get_smp_processor_id() };
     if let Some(counters) = COUNTERS.get_ptr_mut(cpu) {
@@ -26,7 +26,10 @@ fn increment(pick: impl FnOnce(&mut Counters) -> &mut u64) {
         // would lose one now and then. The target offers no atomic addition to Rust, BPF has one (all kernels).
         // SAFETY: the counter is a valid, aligned u64.
         unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) counter, in(reg) 1_u64, options(nostack)) };
+        // SAFETY: as above.
+        return unsafe { counter.read_volatile() };
     }
+    0
 }
 
 pub(crate) fn transition(old: u32, new: u32) {
@@ -50,8 +53,9 @@ pub(crate) fn unreadable() {
     increment(|counters| &mut counters.unreadable);
 }
 
-pub(crate) fn submitted(kind: RecordKind) {
-    increment(|counters| &mut counters.submitted[kind as usize % Counters::KINDS]);
+/// Counts a record that is put into the ring; tells how many of its kind this CPU has put there.
+pub(crate) fn submitted(kind: RecordKind) -> u64 {
+    increment(|counters| &mut counters.submitted[kind as usize % Counters::KINDS])
 }
 
 pub(crate) fn lost(kind: RecordKind) {

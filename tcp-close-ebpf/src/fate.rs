@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use tcp_close_abi::end;
 
-use crate::kernel::thread;
+use crate::kernel::Current;
 
 /// What is under way with a minisock.
 #[derive(Clone, Copy)]
@@ -67,13 +67,13 @@ pub(crate) fn of_cpu() -> (u64, u64) {
 #[inline(always)]
 pub(crate) fn in_process(minisock: u64, end: u32) {
     // If it cannot be kept, the end will be of unknown cause.
-    let _kept = IN_PROCESS.insert(thread(), Fate::now(minisock, end, 0), 0);
+    let _kept = IN_PROCESS.insert(Current::get().thread(), Fate::now(minisock, end, 0), 0);
 }
 
 /// This thread is done with it.
 #[inline(always)]
 pub(crate) fn leave_process() {
-    let _found = IN_PROCESS.remove(thread());
+    let _found = IN_PROCESS.remove(Current::get().thread());
 }
 
 /// Why this minisock ends now, as a value of [`end`]; it is noted no longer.
@@ -88,7 +88,7 @@ pub(crate) fn take(minisock: u64) -> u32 {
             fate.minisock = 0;
         }
     }
-    if let Some(fate) = IN_PROCESS.get_ptr(thread()) {
+    if let Some(fate) = IN_PROCESS.get_ptr(Current::get().thread()) {
         // SAFETY: an entry that is replaced meanwhile belongs to another thread, and names another minisock.
         let fate = unsafe { *fate };
         if (fate.minisock == minisock || fate.minisock == 0) && fate.at > at {

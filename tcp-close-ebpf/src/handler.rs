@@ -11,7 +11,7 @@ use aya_ebpf::{
 use tcp_close_abi::{Header, MinisockTimer, RecordKind};
 
 use crate::{
-    kernel::{LAYOUT, Memory as _, SETTINGS, Typed, Untyped, constant},
+    kernel::{Copied, LAYOUT, Memory as _, SETTINGS, Typed, Untyped, constant},
     minisock::{self, Minisock},
     ring,
     socket::{TcpSocket, tcp_sock},
@@ -107,7 +107,7 @@ pub(crate) fn learn(sk: Typed) {
     }
     if let Some(socket) = TcpSocket::watched(sk) {
         ring::emit::<Header>(RecordKind::MinisockMissed, |record| {
-            record.write(socket.header(RecordKind::MinisockMissed, 0));
+            *record = socket.header(RecordKind::MinisockMissed, 0);
         });
     }
 }
@@ -124,10 +124,10 @@ fn replaces(minisock: Untyped, sk: Typed) -> Result<bool, i32> {
 /// Records the start of a timer that nobody knew to be a minisock's when it was.
 #[inline(always)]
 fn record_late(started: Started) {
-    let fields = Untyped::new(minisock::around(started.timer as *const u8));
-    if let Some(minisock) = Minisock::tcp(fields) {
+    let mut room = Copied::room();
+    if let Some(minisock) = Minisock::at(minisock::around(started.timer as *const u8), &mut room) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
-            let record = record.write(minisock.record(RecordKind::TimerStart));
+            minisock.write(RecordKind::TimerStart, record);
             record.header.at = started.at;
             record.jiffies = started.jiffies;
         });

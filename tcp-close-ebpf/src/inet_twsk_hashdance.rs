@@ -10,8 +10,8 @@ use aya_ebpf::{
 use tcp_close_abi::{MinisockBegin, RecordKind};
 
 use crate::{
-    kernel::{Memory, SETTINGS, Typed, Untyped, constant},
-    minisock::Minisock,
+    kernel::{Copied, Memory, SETTINGS, Typed, Untyped, constant},
+    minisock::{Minisock, copied},
     ring,
 };
 
@@ -30,7 +30,10 @@ fn fentry_inet_twsk_hashdance(ctx: FEntryContext) -> i32 {
 #[kprobe(function = "inet_twsk_hashdance_schedule")]
 fn kprobe_inet_twsk_hashdance_schedule(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(sk), Some(timeo)) = (ctx.arg(0), ctx.arg(1), ctx.arg(3)) {
-        begin(Untyped::new(tw), Untyped::new(sk), Some(timeo));
+        let mut room = Copied::room();
+        if let Some(tw) = copied(tw, &mut room) {
+            begin(tw, Untyped::new(sk), Some(timeo));
+        }
     }
     0
 }
@@ -38,18 +41,20 @@ fn kprobe_inet_twsk_hashdance_schedule(ctx: ProbeContext) -> u32 {
 #[kprobe(function = "inet_twsk_hashdance")]
 fn kprobe_inet_twsk_hashdance(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(sk)) = (ctx.arg(0), ctx.arg(1)) {
-        begin(Untyped::new(tw), Untyped::new(sk), None);
+        let mut room = Copied::room();
+        if let Some(tw) = copied(tw, &mut room) {
+            begin(tw, Untyped::new(sk), None);
+        }
     }
     0
 }
 
 /// `timeo` is the wait in jiffies where the timer has yet to start; it runs already without.
 #[inline(always)]
-fn begin<M: Memory>(tw: M, sk: M, timeo: Option<i32>) {
+fn begin<M: Memory, S: Memory>(tw: M, sk: S, timeo: Option<i32>) {
     if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockBegin>(RecordKind::MinisockBegin, |record| {
-            let record = record
-                .write(MinisockBegin { timer: minisock.record(RecordKind::MinisockBegin), replaces: 0 });
+            minisock.write(RecordKind::MinisockBegin, &mut record.timer);
             if let Some(timeo) = timeo {
                 record.timer.expires = record.timer.jiffies.wrapping_add(i64::from(timeo).cast_unsigned());
             }

@@ -3,7 +3,6 @@
 //! Records [`MinisockEnd`] with what [`fate`](crate::fate) knows.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
@@ -11,8 +10,8 @@ use tcp_close_abi::{MinisockEnd, RecordKind};
 
 use crate::{
     fate,
-    kernel::{Memory, Typed, Untyped},
-    minisock::Minisock,
+    kernel::{Copied, Current, Memory, Typed, name_current},
+    minisock::{Minisock, copied},
     ring,
 };
 
@@ -25,7 +24,10 @@ fn fentry_inet_twsk_kill(ctx: FEntryContext) -> i32 {
 #[kprobe(function = "inet_twsk_kill")]
 fn kprobe_inet_twsk_kill(ctx: ProbeContext) -> u32 {
     if let Some(tw) = ctx.arg(0) {
-        kill(Untyped::new(tw));
+        let mut room = Copied::room();
+        if let Some(tw) = copied(tw, &mut room) {
+            kill(tw);
+        }
     }
     0
 }
@@ -35,12 +37,10 @@ fn kill<M: Memory>(tw: M) {
     let end = fate::take(tw.address());
     if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockEnd>(RecordKind::MinisockEnd, |record| {
-            record.write(MinisockEnd {
-                timer: minisock.record(RecordKind::MinisockEnd),
-                comm: bpf_get_current_comm().unwrap_or([0; 16]),
-                pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-                end,
-            });
+            minisock.write(RecordKind::MinisockEnd, &mut record.timer);
+            name_current(&mut record.comm);
+            record.pid = Current::get().process();
+            record.end = end;
         });
     }
 }

@@ -12,8 +12,8 @@ use aya_ebpf::{
 use tcp_close_abi::{MinisockTimer, RecordKind};
 
 use crate::{
-    kernel::{LAYOUT, Memory, Typed, Untyped},
-    minisock::Minisock,
+    kernel::{Copied, LAYOUT, Memory, Typed},
+    minisock::{Minisock, copied},
     ring,
 };
 
@@ -30,7 +30,10 @@ fn kprobe_inet_twsk_schedule(ctx: ProbeContext) -> u32 {
     if let (Some(tw), Some(timeo), Some(rearm)) = (ctx.arg(0), ctx.arg(1), ctx.arg(2))
         && is_restart(rearm)
     {
-        restart(Untyped::new(tw), timeo);
+        let mut room = Copied::room();
+        if let Some(tw) = copied(tw, &mut room) {
+            restart(tw, timeo);
+        }
     }
     0
 }
@@ -49,7 +52,7 @@ fn restart<M: Memory>(tw: M, timeo: i32) {
     }
     if let Some(minisock) = Minisock::tcp(tw) {
         ring::emit::<MinisockTimer>(RecordKind::MinisockRestart, |record| {
-            let record = record.write(minisock.record(RecordKind::MinisockRestart));
+            minisock.write(RecordKind::MinisockRestart, record);
             record.expires = record.jiffies.wrapping_add(i64::from(timeo).cast_unsigned());
         });
     }

@@ -3,9 +3,12 @@
 //! Both statics live in read-only data which the loader overrides and freezes, so to the verifier every
 //! offset is a constant; `read_volatile` keeps LLVM from folding the zeros they hold at compile time.
 
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
-use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_socket_cookie};
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_probe_read_kernel,
+    generated::{bpf_get_current_comm, bpf_get_socket_cookie, bpf_probe_read_kernel as read_into},
+};
 use tcp_close_abi::{Layout, Settings};
 
 /// Field offsets of the running kernel.
@@ -25,14 +28,21 @@ pub(crate) fn constant<T: Copy>(value: &'static T) -> T {
 
 /// Kernel memory, read field by field at offsets of the running kernel.
 pub(crate) trait Memory: Copy {
+    /// What a pointer in it leads to.
+    type Beyond: Memory;
+
     /// What lies `at` bytes from here; fails on an address that cannot be read.
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32>;
+
+    /// The same, 0 where it cannot be read, which leaves a bit in `errors`. It takes no branch: the verifier goes through
+    /// all that follows for each way on that there is.
+    fn read_or_zero<T: Copy>(self, at: usize, errors: &mut i64) -> T;
 
     /// Its address.
     fn address(self) -> u64;
 
     /// Where a pointer leads that lies at `offset`.
-    fn follow(self, offset: &'static u32) -> Result<Self, i32>;
+    fn follow(self, offset: &'static u32) -> Result<Self::Beyond, i32>;
 
     /// Of a full socket: what it is known by, as [`tcp_close_abi::Header::socket`] says.
     fn identity(self) -> u64;
@@ -97,9 +107,16 @@ impl Typed {
 }
 
 impl Memory for Typed {
+    type Beyond = Self;
+
     #[inline(always)]
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
         Ok(self.load_at(at))
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Copy>(self, at: usize, _errors: &mut i64) -> T {
+        self.load_at(at)
     }
 
     #[inline(always)]
@@ -122,7 +139,7 @@ impl Memory for Typed {
     }
 }
 
-/// A pointer the verifier knows nothing of, such as the minisock around a timer: read by the helper.
+/// A pointer the verifier knows nothing of: read by the helper, field by field.
 #[derive(Clone, Copy)]
 pub(crate) struct Untyped(*const u8);
 
@@ -133,10 +150,25 @@ impl Untyped {
 }
 
 impl Memory for Untyped {
+    type Beyond = Self;
+
     #[inline(always)]
     fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
         // SAFETY: the helper checks the address itself.
         unsafe { bpf_probe_read_kernel(self.0.wrapping_add(at).cast()) }
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Copy>(self, at: usize, errors: &mut i64) -> T {
+        let mut value = MaybeUninit::<T>::uninit();
+        #[expect(clippy::cast_possible_truncation, reason = "a field of a few bytes")]
+        let size = size_of::<T>() as u32;
+        // SAFETY: the helper checks the address itself, and writes zeros where it cannot read
+        // (`bpf_probe_read_kernel_common`, kernel/trace/bpf_trace.c).
+        unsafe {
+            *errors |= read_into(value.as_mut_ptr().cast(), size, self.0.wrapping_add(at).cast());
+            value.assume_init()
+        }
     }
 
     #[inline(always)]
@@ -152,6 +184,67 @@ impl Memory for Untyped {
     #[inline(always)]
     fn identity(self) -> u64 {
         self.address()
+    }
+}
+
+/// The beginning of a minisock that the verifier knows nothing of, such as the one around a timer: read by the helper,
+/// all at once. Each call of the helper costs as much as ten typed loads.
+pub(crate) struct Copied {
+    address: u64,
+    words: MaybeUninit<[u64; Self::WORDS]>,
+}
+
+impl Copied {
+    /// A program has a stack of 512 bytes. What is read of a minisock ends before, on every kernel so far.
+    const WORDS: usize = 24;
+
+    /// Room for a copy.
+    #[inline(always)]
+    pub(crate) const fn room() -> Self {
+        Self { address: 0, words: MaybeUninit::uninit() }
+    }
+
+    /// Copies the minisock at `address` into this room; fails where it cannot be read.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, address: *const u8) -> Result<&Self, i32> {
+        self.address = address as u64;
+        // SAFETY: the verifier holds the size against the room, and the helper checks the address itself.
+        let status = unsafe {
+            read_into(self.words.as_mut_ptr().cast(), constant(&SETTINGS.minisock_bytes), address.cast())
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "an errno")]
+        if status == 0 { Ok(self) } else { Err(status as i32) }
+    }
+}
+
+impl Memory for &Copied {
+    type Beyond = Untyped;
+
+    #[inline(always)]
+    fn read_at<T: Copy>(self, at: usize) -> Result<T, i32> {
+        // SAFETY: the verifier lets nobody read what was not copied.
+        Ok(unsafe { ptr::read_volatile(self.words.as_ptr().cast::<u8>().add(at).cast()) })
+    }
+
+    #[inline(always)]
+    fn read_or_zero<T: Copy>(self, at: usize, _errors: &mut i64) -> T {
+        // SAFETY: as above.
+        unsafe { ptr::read_volatile(self.words.as_ptr().cast::<u8>().add(at).cast()) }
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self.address
+    }
+
+    #[inline(always)]
+    fn follow(self, offset: &'static u32) -> Result<Untyped, i32> {
+        Ok(Untyped(self.get(offset)?))
+    }
+
+    #[inline(always)]
+    fn identity(self) -> u64 {
+        self.address
     }
 }
 
@@ -173,9 +266,34 @@ pub(crate) fn watched(netns: u32) -> bool {
     false
 }
 
-/// The kernel's id of the running thread.
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
+/// The running thread, and the process that it is of.
+#[derive(Clone, Copy)]
+pub(crate) struct Current(u64);
+
+impl Current {
+    #[inline(always)]
+    pub(crate) fn get() -> Self {
+        Self(bpf_get_current_pid_tgid())
+    }
+
+    /// The kernel's id of the thread.
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is the thread's")]
+    #[inline(always)]
+    pub(crate) const fn thread(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Its thread group: what users know as the process id.
+    #[inline(always)]
+    pub(crate) const fn process(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+/// Writes the running thread's name, NUL-padded, where there is room for it.
 #[inline(always)]
-pub(crate) fn thread() -> u32 {
-    bpf_get_current_pid_tgid() as u32
+pub(crate) fn name_current<T>(room: &mut T) {
+    const { assert!(size_of::<T>() == 16, "TASK_COMM_LEN of include/linux/sched.h") };
+    // SAFETY: the room is as long as it is said to be. Given one, the helper does not fail.
+    unsafe { bpf_get_current_comm(ptr::from_mut(room).cast(), 16) };
 }

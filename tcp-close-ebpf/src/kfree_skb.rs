@@ -10,7 +10,7 @@ use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 
 use crate::{
     handler::TIME_WAIT,
-    kernel::{LAYOUT, SETTINGS, Typed, Untyped, constant},
+    kernel::{Copied, LAYOUT, SETTINGS, Typed, constant},
     minisock::Minisock,
 };
 
@@ -27,8 +27,10 @@ fn kfree_skb(ctx: BtfTracePointContext) -> i32 {
     if reason == constant(&SETTINGS.never_came[0]) || reason == constant(&SETTINGS.never_came[1]) {
         return 0;
     }
-    // The argument's type is that of a full socket, which has other fields than a minisock.
-    if let Some(minisock) = Minisock::tcp(Untyped::new(receiver.as_ptr())) {
+    // The argument's type is that of a full socket, which has other fields than a minisock; and the kernel gives no other
+    // (`bpf_skc_to_tcp_timewait_sock`) to one that was accepted as a path of Multipath TCP, or where IPv6 is a module.
+    let mut room = Copied::room();
+    if let Some(minisock) = Minisock::at(receiver.as_ptr(), &mut room) {
         minisock.emit_segment(Typed::new(ctx.arg(0)));
     }
     0

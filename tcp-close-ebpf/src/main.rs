@@ -23,6 +23,7 @@ mod handler;
 mod kernel;
 mod minisock;
 mod opener;
+mod reads;
 mod ring;
 mod socket;
 mod state_change;

@@ -1,13 +1,14 @@
 //! A minisock (`inet_timewait_sock`), as its timer or a function hands it over.
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns};
-use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, Pair, RecordKind, flag};
+use tcp_close_abi::{Header, Layout, MinisockSegment, MinisockTimer, RecordKind};
 
 use crate::{
     counters, handler,
-    kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched},
+    kernel::{Copied, LAYOUT, Memory, SETTINGS, Typed, constant, watched},
+    reads::Reads,
     ring,
-    socket::{netns_of, pair, pair_is_watched},
+    socket::{netns_of, pair_is_watched},
 };
 
 /// A TCP minisock that is watched: by its network namespace, family and ports.
@@ -22,19 +23,35 @@ pub(crate) fn around(timer: *const u8) -> *const u8 {
     timer.wrapping_sub(constant(&LAYOUT.tw_timer) as usize)
 }
 
-impl Minisock<Untyped> {
+impl<'r> Minisock<&'r Copied> {
     /// The minisock whose timer this is, if it is a minisock's, TCP's, and watched.
     ///
     /// The timer tracepoints see every timer of the host, so the first thing is to compare the timer's function with
     /// the one that only minisocks have.
     #[inline(always)]
-    pub(crate) fn of_timer(timer: Typed) -> Option<Self> {
+    pub(crate) fn of_timer(timer: Typed, room: &'r mut Copied) -> Option<Self> {
         let handler = handler::address();
         if handler == 0 || timer.load::<u64>(&LAYOUT.timer_function) != handler {
             return None;
         }
-        Self::tcp(Untyped::new(around(timer.as_ptr())))
+        Self::at(around(timer.as_ptr()), room)
     }
+
+    /// The minisock at this address, if it is TCP's and watched.
+    #[inline(always)]
+    pub(crate) fn at(address: *const u8, room: &'r mut Copied) -> Option<Self> {
+        Self::tcp(copied(address, room)?)
+    }
+}
+
+/// What is read of the minisock at this address; none, which is counted, where it cannot be read.
+#[inline(always)]
+pub(crate) fn copied(address: *const u8, room: &mut Copied) -> Option<&Copied> {
+    let copy = room.take(address).ok();
+    if copy.is_none() {
+        counters::unreadable();
+    }
+    copy
 }
 
 impl<M: Memory> Minisock<M> {
@@ -64,69 +81,47 @@ impl<M: Memory> Minisock<M> {
         Ok(is_watched.then_some(netns))
     }
 
-    /// A record of this minisock's timer; one with a field that could not be read is flagged and counted.
+    /// Writes what its timer is at now; where a field cannot be read, that is flagged and counted.
     #[inline(always)]
-    pub(crate) fn record(&self, kind: RecordKind) -> MinisockTimer {
+    pub(crate) fn write(&self, kind: RecordKind, timer: &mut MinisockTimer) {
+        let fields = self.fields;
         // SAFETY: no arguments.
         let (at, jiffies) = unsafe { (bpf_ktime_get_ns(), bpf_jiffies64()) };
-        let mut record = MinisockTimer {
-            header: Header { at, socket: 0, kind: kind as u32, netns: self.netns, flags: 0, reserved: 0 },
-            pair: Pair::ZERO,
-            minisock: self.fields.address(),
+        let has_entry_stamp = constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT;
+        let mut reads = Reads::of(fields);
+        *timer = MinisockTimer {
+            header: Header {
+                at,
+                socket: if constant(&SETTINGS.cookies) != 0 { reads.get(&LAYOUT.cookie) } else { 0 },
+                kind: kind as u32,
+                netns: self.netns,
+                flags: 0,
+                reserved: 0,
+            },
+            pair: reads.pair(&LAYOUT.tw_local_port),
+            minisock: fields.address(),
             jiffies,
-            expires: 0,
-            substate: 0,
-            rcv_nxt: 0,
+            expires: reads.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires),
+            substate: u32::from(reads.get::<u8>(&LAYOUT.tw_substate)),
+            rcv_nxt: reads.get(&LAYOUT.tw_rcv_nxt),
             bucket_expiry: 0,
-            entry_stamp: 0,
-            has_entry_stamp: u32::from(constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT),
+            entry_stamp: if has_entry_stamp { reads.get(&LAYOUT.tw_entry_stamp) } else { 0 },
+            has_entry_stamp: u32::from(has_entry_stamp),
         };
-        if self.fill(&mut record).is_err() {
-            record.header.flags = flag::UNREADABLE;
-            counters::unreadable();
-        }
-        record
-    }
-
-    #[inline(always)]
-    fn fill(&self, record: &mut MinisockTimer) -> Result<(), i32> {
-        let fields = self.fields;
-        if constant(&SETTINGS.cookies) != 0 {
-            record.header.socket = fields.get(&LAYOUT.cookie)?;
-        }
-        record.expires = fields.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires)?;
-        if constant(&LAYOUT.tw_entry_stamp) != Layout::ABSENT {
-            record.entry_stamp = fields.get(&LAYOUT.tw_entry_stamp)?;
-        }
-        record.substate = u32::from(fields.get::<u8>(&LAYOUT.tw_substate)?);
-        record.rcv_nxt = fields.get(&LAYOUT.tw_rcv_nxt)?;
-        record.pair = pair(fields, fields.get(&LAYOUT.family)?, &LAYOUT.tw_local_port)?;
-        Ok(())
+        reads.note(&mut timer.header);
     }
 
     /// Records a segment that this minisock has dealt with, as a [`MinisockSegment`].
     #[inline(always)]
     pub(crate) fn emit_segment<S: Memory>(&self, skb: S) {
         ring::emit::<MinisockSegment>(RecordKind::Segment, |record| {
-            let record = record.write(MinisockSegment {
-                timer: self.record(RecordKind::Segment),
-                seq: 0,
-                end_seq: 0,
-                tcp_flags: 0,
-                reserved: 0,
-            });
-            if fill_segment(skb, record).is_err() {
-                record.timer.header.flags |= flag::UNREADABLE;
-                counters::unreadable();
-            }
+            self.write(RecordKind::Segment, &mut record.timer);
+            let mut reads = Reads::of(skb);
+            record.seq = reads.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq);
+            record.end_seq = reads.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_end_seq);
+            record.tcp_flags = u32::from(reads.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags));
+            record.reserved = 0;
+            reads.note(&mut record.timer.header);
         });
     }
-}
-
-#[inline(always)]
-fn fill_segment<S: Memory>(skb: S, record: &mut MinisockSegment) -> Result<(), i32> {
-    record.seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq)?;
-    record.end_seq = skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_end_seq)?;
-    record.tcp_flags = u32::from(skb.get_in::<u8>(&LAYOUT.skb_cb, &LAYOUT.cb_flags)?);
-    Ok(())
 }

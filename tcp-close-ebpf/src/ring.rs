@@ -1,9 +1,7 @@
 //! The one ring buffer: records in order of reservation, its reader woken rarely.
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     macros::map,
     maps::RingBuf,
 };
@@ -20,25 +18,20 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
 /// Reserves a record, lets `fill` write every field of it, and submits it; a full ring is counted.
 #[inline(always)]
-pub(crate) fn emit<T: 'static>(kind: RecordKind, fill: impl FnOnce(&mut MaybeUninit<T>)) {
+pub(crate) fn emit<T: 'static>(kind: RecordKind, fill: impl FnOnce(&mut T)) {
     let Some(mut entry) = EVENTS.reserve::<T>(0) else {
         counters::lost(kind);
         return;
     };
-    fill(&mut entry);
-    entry.submit(wakeup(size_of::<T>() as u64));
-    counters::submitted(kind);
+    // SAFETY: some bytes are there, and any are valid for the plain integers that records are made of.
+    fill(unsafe { entry.assume_init_mut() });
+    entry.submit(wakeup(counters::submitted(kind)));
 }
 
-/// A wake-up costs more than many records, and the reader looks in by itself several times a second: wake it
-/// only as the unread bytes cross a multiple of [`tcp_close_abi::Settings::wake_every`].
-///
-/// Two CPUs that cross it together may both wake the reader or neither; the next multiple, or the reader's own
-/// timer, heals that.
+/// A wake-up costs more than many records, and the reader looks in by itself several times a second: each CPU wakes it
+/// once for so many records of a kind. To look how full the ring is would cost a call of the kernel's for each.
 #[inline(always)]
-fn wakeup(size: u64) -> u64 {
-    let every = constant(&SETTINGS.wake_every);
-    let unread = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
-    let crossed = unread & !(every - 1) != unread.saturating_sub(size) & !(every - 1);
-    u64::from(if crossed { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+fn wakeup(submitted: u64) -> u64 {
+    let is_due = submitted & (constant(&SETTINGS.wake_every) - 1) == 0;
+    u64::from(if is_due { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }

@@ -1,15 +1,15 @@
 //! A full TCP socket, as tracepoints and functions hand it over.
 
 use aya_ebpf::helpers::{bpf_skc_to_tcp_sock, generated::bpf_ktime_get_ns};
-use tcp_close_abi::{AF_INET, AF_INET6, Header, Pair, RecordKind};
+use tcp_close_abi::{AF_INET, AF_INET6, Header, RecordKind};
 
 use crate::kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched};
 
 /// A `struct tcp_sock` that is watched: by its network namespace, family and ports.
+#[derive(Clone, Copy)]
 pub(crate) struct TcpSocket<M> {
     fields: M,
     netns: u32,
-    family: u16,
 }
 
 impl TcpSocket<Typed> {
@@ -52,7 +52,7 @@ impl<M: Memory> TcpSocket<M> {
         }
         let netns = netns_of(fields)?;
         let is_watched = watched(netns) && pair_is_watched(fields, family, &LAYOUT.local_port)?;
-        Ok(is_watched.then_some(Self { fields, netns, family }))
+        Ok(is_watched.then_some(Self { fields, netns }))
     }
 
     /// Its fields, at offsets of `tcp_sock` and of what `tcp_sock` begins with.
@@ -72,44 +72,22 @@ impl<M: Memory> TcpSocket<M> {
     /// The first bytes of a record about this socket.
     #[inline(always)]
     pub(crate) fn header(&self, kind: RecordKind, flags: u32) -> Header {
+        self.header_of(self.identity(), kind, flags)
+    }
+
+    /// The same where [`Self::identity`] was asked for already, which takes a call of the kernel's.
+    #[inline(always)]
+    pub(crate) fn header_of(&self, identity: u64, kind: RecordKind, flags: u32) -> Header {
         Header {
             // SAFETY: no arguments.
             at: unsafe { bpf_ktime_get_ns() },
-            socket: self.identity(),
+            socket: identity,
             kind: kind as u32,
             netns: self.netns,
             flags,
             reserved: 0,
         }
     }
-
-    /// The socket pair; `inet_sport`, since `skc_num` is already 0 when a socket closes.
-    #[inline(always)]
-    pub(crate) fn pair(&self) -> Result<Pair, i32> {
-        pair(self.fields, self.family, &LAYOUT.local_port)
-    }
-}
-
-/// The socket pair of any kind of socket; its own port lies at `local_port`.
-#[inline(always)]
-pub(crate) fn pair<M: Memory>(fields: M, family: u16, local_port: &'static u32) -> Result<Pair, i32> {
-    let mut pair = Pair {
-        local_port: fields.get(local_port)?,
-        remote_port: fields.get(&LAYOUT.remote_port)?,
-        family,
-        ..Pair::ZERO
-    };
-    if family == AF_INET {
-        put(&mut pair.local, 0, fields.get::<u32>(&LAYOUT.local_v4)?.to_ne_bytes());
-        put(&mut pair.remote, 0, fields.get::<u32>(&LAYOUT.remote_v4)?.to_ne_bytes());
-    } else if family == AF_INET6 {
-        let [local, remote] = [fields.get_ipv6(&LAYOUT.local_v6)?, fields.get_ipv6(&LAYOUT.remote_v6)?];
-        put(&mut pair.local, 0, local[0].to_ne_bytes());
-        put(&mut pair.local, 8, local[1].to_ne_bytes());
-        put(&mut pair.remote, 0, remote[0].to_ne_bytes());
-        put(&mut pair.remote, 8, remote[1].to_ne_bytes());
-    }
-    Ok(pair)
 }
 
 /// Whether the family and ports of a socket of any kind are watched, as far as it has any yet: one that listens, or has
@@ -149,13 +127,4 @@ const fn is_mapped([upper, lower]: [u64; 2]) -> bool {
 #[inline(always)]
 pub(crate) fn netns_of<M: Memory>(sk: M) -> Result<u32, i32> {
     sk.follow(&LAYOUT.net)?.get(&LAYOUT.netns)
-}
-
-#[inline(always)]
-fn put<const N: usize>(address: &mut [u8; 16], at: usize, bytes: [u8; N]) {
-    let mut index = 0;
-    while index < N {
-        address[at + index] = bytes[index];
-        index += 1;
-    }
 }

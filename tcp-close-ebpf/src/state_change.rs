@@ -1,16 +1,17 @@
 //! A full socket changes its state, whatever the hook that tells of it.
 
 use aya_ebpf::{
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid},
     macros::map,
     maps::{Array, PerCpuArray},
 };
-use tcp_close_abi::{Layout, Pair, RecordKind, StateChange, flag};
+use tcp_close_abi::{Layout, RecordKind, StateChange, flag};
 
 use crate::{
     counters,
-    kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, thread},
-    opener, ring,
+    kernel::{Current, LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, name_current},
+    opener::{self, Opener},
+    reads::Reads,
+    ring,
     socket::TcpSocket,
 };
 
@@ -24,7 +25,7 @@ static TAKEN_BY_SOFTIRQ: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0
 static TAKEN_BY_OWNER: Array<Taken> = Array::with_max_entries(OWNERS, 0);
 
 /// Two threads whose ids have these lower bits in common would have to change states at once to disturb each other.
-const OWNERS: u32 = 4096;
+const OWNERS: u32 = 1 << 16;
 
 /// A change that one program has taken, so that its like on the same hook leave it alone.
 struct Taken {
@@ -52,61 +53,72 @@ const PROGRAMS: u32 = 3;
 /// A change of state, seen by the program with this number: takes it, unless another has.
 #[inline(always)]
 pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
-    let by_owner = is_owned(sk) == Ok(true);
+    let owner = owner(sk).unwrap_or(None);
     let change = Change { sk: sk.address(), old, new };
-    if change.is_for(program, by_owner)
+    if let Some(address) = change.taken_by(program, owner)
         && let Some(socket) = TcpSocket::watched(sk)
     {
-        take(&socket, old, new, by_owner);
+        take(&socket, address, old, new, owner);
     }
 }
 
 impl Change {
-    /// Whether this program is to take the change, because no other has. They may run in any order.
+    /// This program takes the change, unless another has; they may run in any order.
+    ///
+    /// What is taken is the address of the socket, as a number: the verifier forbids to reckon with a pointer, and what
+    /// comes back out of a map is none.
     #[inline(always)]
-    fn is_for(self, program: u32, by_owner: bool) -> bool {
-        let slot = if by_owner {
-            TAKEN_BY_OWNER.get_ptr_mut(thread() % OWNERS)
-        } else {
-            TAKEN_BY_SOFTIRQ.get_ptr_mut(0)
-        };
-        let Some(taken) = slot else {
-            return false;
+    fn taken_by(self, program: u32, owner: Option<Current>) -> Option<u64> {
+        let slot = match owner {
+            Some(owner) => TAKEN_BY_OWNER.get_ptr_mut(owner.thread() % OWNERS),
+            None => TAKEN_BY_SOFTIRQ.get_ptr_mut(0),
         };
         // SAFETY: nothing else uses the entry at this time: no other softirq of this CPU, or no other thread.
-        let taken = unsafe { &mut *taken };
+        let taken = unsafe { &mut *slot? };
         if taken.change == self && taken.by != program {
             taken.seen += 1;
             if taken.seen == PROGRAMS - 1 {
                 taken.change.sk = 0;
             }
-            return false;
+            return None;
         }
         *taken = Taken { change: self, by: program, seen: 0 };
-        true
+        // SAFETY: it was just written.
+        Some(unsafe { (&raw const taken.change.sk).read_volatile() })
     }
 }
 
-/// Whether a process holds the socket, in a system call on it. A segment or a timer never changes the state of such
+/// The process that holds the socket, in a system call on it. A segment or a timer never changes the state of such
 /// a socket: it is put off until the process lets go.
 #[inline(always)]
-pub(crate) fn is_owned<M: Memory>(sk: M) -> Result<bool, i32> {
-    Ok(sk.get::<u32>(&LAYOUT.owned)? != 0)
+pub(crate) fn owner<M: Memory>(sk: M) -> Result<Option<Current>, i32> {
+    Ok(if sk.get::<u32>(&LAYOUT.owned)? == 0 { None } else { Some(Current::get()) })
 }
 
-/// Counts a change of this socket, and records it if it belongs to a close or opening ones are wanted.
+/// Counts a change of the socket at this address, and records it if it belongs to a close or opening ones are wanted.
 #[inline(always)]
-pub(crate) fn take<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
+pub(crate) fn take<M: Memory>(
+    socket: &TcpSocket<M>,
+    address: u64,
+    old: u32,
+    new: u32,
+    owner: Option<Current>,
+) {
     counters::transition(old, new);
-    if new == SYN_SENT && by_owner {
-        opener::remember(socket);
-    }
     // There are few listeners, and each tells who opened what it accepts.
-    if is_closing(old, new) || new == LISTEN || constant(&SETTINGS.record_opening) != 0 {
-        record(socket, old, new, by_owner);
+    let is_recorded = is_closing(old, new) || new == LISTEN || constant(&SETTINGS.record_opening) != 0;
+    if !is_recorded && new != SYN_SENT && new != CLOSE {
+        return;
+    }
+    let identity = if constant(&SETTINGS.cookies) == 0 { address } else { socket.identity() };
+    if let (SYN_SENT, Some(owner)) = (new, owner) {
+        opener::remember(socket, identity, owner.process());
+    }
+    if is_recorded {
+        record(socket, identity, old, new, owner);
     }
     if new == CLOSE {
-        opener::forget(socket);
+        opener::forget(identity);
     }
 }
 
@@ -141,63 +153,44 @@ const fn is_closing(old: u32, new: u32) -> bool {
 }
 
 #[inline(always)]
-fn record<M: Memory>(socket: &TcpSocket<M>, old: u32, new: u32, by_owner: bool) {
+fn record<M: Memory>(socket: &TcpSocket<M>, identity: u64, old: u32, new: u32, owner: Option<Current>) {
     ring::emit::<StateChange>(RecordKind::StateChange, |record| {
-        let record = record.write(StateChange {
-            header: socket.header(RecordKind::StateChange, if by_owner { flag::OWNER } else { 0 }),
-            pair: Pair::ZERO,
+        let mut reads = Reads::of(socket.fields());
+        // Whose it is, the first change of a close tells.
+        let is_first = matches!(old, ESTABLISHED | SYN_RECV);
+        let opener = if is_first { opener::of(socket, identity) } else { None };
+        let cgroup = if is_first { reads.or_zero(cgroup(socket.fields())) } else { 0 };
+        let flags =
+            if owner.is_some() { flag::OWNER } else { 0 } | if opener.is_some() { flag::OPENER } else { 0 };
+        let opener = opener.unwrap_or(Opener::NOBODY);
+        *record = StateChange {
+            header: socket.header_of(identity, RecordKind::StateChange, flags),
+            // `inet_sport`, since `skc_num` is already 0 when a socket closes.
+            pair: reads.pair(&LAYOUT.local_port),
             old,
             new,
-            error: 0,
-            uid: 0,
-            pid: if by_owner { (bpf_get_current_pid_tgid() >> 32) as u32 } else { 0 },
-            opener_pid: 0,
-            comm: if by_owner { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
-            opener_comm: [0; 16],
-            cgroup: 0,
-            write_seq: 0,
-            snd_nxt: 0,
-            snd_una: 0,
-            rcv_nxt: 0,
-            segs_in: 0,
-            segs_out: 0,
-            bytes_sent: 0,
-            bytes_retrans: 0,
-            bytes_received: 0,
-        });
-        if matches!(old, ESTABLISHED | SYN_RECV)
-            && let Some(opener) = opener::of(socket)
-        {
-            record.header.flags |= flag::OPENER;
-            record.opener_pid = opener.pid;
-            record.opener_comm = opener.comm;
+            error: reads.get(&LAYOUT.error),
+            uid: reads.get(&LAYOUT.uid),
+            pid: owner.map_or(0, Current::process),
+            opener_pid: opener.pid,
+            comm: [0; 16],
+            opener_comm: opener.comm(),
+            cgroup,
+            write_seq: reads.get(&LAYOUT.write_seq),
+            snd_nxt: reads.get(&LAYOUT.snd_nxt),
+            snd_una: reads.get(&LAYOUT.snd_una),
+            rcv_nxt: reads.get(&LAYOUT.rcv_nxt),
+            segs_in: reads.get(&LAYOUT.segs_in),
+            segs_out: reads.get(&LAYOUT.segs_out),
+            bytes_sent: reads.get(&LAYOUT.bytes_sent),
+            bytes_retrans: reads.get(&LAYOUT.bytes_retrans),
+            bytes_received: reads.get(&LAYOUT.bytes_received),
+        };
+        if owner.is_some() {
+            name_current(&mut record.comm);
         }
-        if fill(socket, record).is_err() {
-            record.header.flags |= flag::UNREADABLE;
-            counters::unreadable();
-        }
+        reads.note(&mut record.header);
     });
-}
-
-#[inline(always)]
-fn fill<M: Memory>(socket: &TcpSocket<M>, record: &mut StateChange) -> Result<(), i32> {
-    let fields = socket.fields();
-    record.pair = socket.pair()?;
-    if matches!(record.old, ESTABLISHED | SYN_RECV) {
-        record.cgroup = cgroup(fields)?;
-    }
-    record.error = fields.get(&LAYOUT.error)?;
-    record.uid = fields.get(&LAYOUT.uid)?;
-    record.write_seq = fields.get(&LAYOUT.write_seq)?;
-    record.snd_nxt = fields.get(&LAYOUT.snd_nxt)?;
-    record.snd_una = fields.get(&LAYOUT.snd_una)?;
-    record.rcv_nxt = fields.get(&LAYOUT.rcv_nxt)?;
-    record.segs_in = fields.get(&LAYOUT.segs_in)?;
-    record.segs_out = fields.get(&LAYOUT.segs_out)?;
-    record.bytes_sent = fields.get(&LAYOUT.bytes_sent)?;
-    record.bytes_retrans = fields.get(&LAYOUT.bytes_retrans)?;
-    record.bytes_received = fields.get(&LAYOUT.bytes_received)?;
-    Ok(())
 }
 
 /// Id of the cgroup v2 that the socket was made in; 0 where the kernel does not keep one.

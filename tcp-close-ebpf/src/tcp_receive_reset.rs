@@ -19,11 +19,11 @@ fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
     if let Some(socket) = TcpSocket::watched(Typed::new(ctx.arg(0))) {
         counters::reset_received();
         ring::emit::<Reset>(RecordKind::ResetReceived, |record| {
-            record.write(Reset {
+            *record = Reset {
                 header: socket.header(RecordKind::ResetReceived, 0),
                 state: u32::from(socket.fields().load::<u8>(&LAYOUT.state)),
                 reason: 0,
-            });
+            };
         });
     }
     0

@@ -32,11 +32,11 @@ fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
         let state = u32::from(socket.fields().load::<u8>(&LAYOUT.state));
         counters::fin_retransmit(state);
         ring::emit::<FinRetransmit>(RecordKind::FinRetransmit, |record| {
-            record.write(FinRetransmit {
+            *record = FinRetransmit {
                 header: socket.header(RecordKind::FinRetransmit, 0),
                 state,
                 seq: skb.get_in(&LAYOUT.skb_cb, &LAYOUT.cb_seq).unwrap_or(0),
-            });
+            };
         });
     }
     0

@@ -2,7 +2,8 @@
 //!
 //! Fires with a segment when the reset answers one (`tcp_v4_send_reset`), without when the socket aborts by
 //! itself (`tcp_send_active_reset`). From Linux 6.12 it carries a reason, and fires without a socket too.
-//! Counts every reset by reason; records [`Reset`] where there is a full socket.
+//! Counts every reset by reason; records [`Reset`] where there is a full socket that has a peer: of what a listener
+//! answers anybody could send as much as he likes, and no close is about that.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_close_abi::{RecordKind, Reset, flag};
@@ -13,6 +14,9 @@ use crate::{
     ring,
     socket::{TcpSocket, netns_of},
 };
+
+/// `TCP_LISTEN` (`include/net/tcp_states.h`, user-space ABI).
+const LISTEN: u8 = 10;
 
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
@@ -32,13 +36,17 @@ fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
     }
     counters::reset_sent(reason);
     if let Some(socket) = TcpSocket::watched(sk) {
+        let state = socket.fields().load::<u8>(&LAYOUT.state);
+        if state == LISTEN {
+            return 0;
+        }
         let active = if skb.is_null() { flag::ACTIVE } else { 0 };
         ring::emit::<Reset>(RecordKind::ResetSent, |record| {
-            record.write(Reset {
+            *record = Reset {
                 header: socket.header(RecordKind::ResetSent, active),
-                state: u32::from(socket.fields().load::<u8>(&LAYOUT.state)),
+                state: u32::from(state),
                 reason,
-            });
+            };
         });
     }
     0

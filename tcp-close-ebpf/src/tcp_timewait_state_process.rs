@@ -13,8 +13,8 @@ use tcp_close_abi::end;
 
 use crate::{
     fate,
-    kernel::{Memory, SETTINGS, Typed, Untyped, constant},
-    minisock::Minisock,
+    kernel::{Copied, Memory, SETTINGS, Typed, Untyped, constant},
+    minisock::{Minisock, copied},
 };
 
 #[fentry(function = "tcp_timewait_state_process")]
@@ -45,13 +45,16 @@ fn kretprobe_tcp_timewait_state_process(_: RetProbeContext) -> u32 {
     // The arguments are gone; this CPU has dealt with nothing else since.
     let (tw, skb) = fate::of_cpu();
     if tw != 0 && skb != 0 {
-        dealt_with(Untyped::new(tw as *const u8), Untyped::new(skb as *const u8));
+        let mut room = Copied::room();
+        if let Some(tw) = copied(tw as *const u8, &mut room) {
+            dealt_with(tw, Untyped::new(skb as *const u8));
+        }
     }
     0
 }
 
 #[inline(always)]
-fn dealt_with<M: Memory>(tw: M, skb: M) {
+fn dealt_with<M: Memory, S: Memory>(tw: M, skb: S) {
     fate::on_cpu(tw.address(), end::RECEIVE, 0);
     if constant(&SETTINGS.segments) != 0
         && let Some(minisock) = Minisock::tcp(tw)

@@ -4,28 +4,29 @@
 //! [`MinisockCancel`]. Fires with the timer base locked and interrupts off.
 
 use aya_ebpf::{
-    EbpfContext as _,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_get_stack},
-    macros::btf_tracepoint,
+    EbpfContext as _, helpers::generated::bpf_get_stack, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use aya_log_ebpf::warn;
 use tcp_close_abi::{MAX_FRAMES, MinisockCancel, RecordKind};
 
-use crate::{counters, kernel::Typed, minisock::Minisock, ring};
+use crate::{
+    counters,
+    kernel::{Copied, Current, Typed, name_current},
+    minisock::Minisock,
+    ring,
+};
 
 #[btf_tracepoint(function = "timer_cancel")]
 fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0))) {
+    let mut room = Copied::room();
+    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0)), &mut room) {
         ring::emit::<MinisockCancel>(RecordKind::TimerCancel, |record| {
-            let record = record.write(MinisockCancel {
-                timer: minisock.record(RecordKind::TimerCancel),
-                comm: bpf_get_current_comm().unwrap_or([0; 16]),
-                pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-                reserved: 0,
-                frames: 0,
-                stack: [0; MAX_FRAMES],
-            });
+            minisock.write(RecordKind::TimerCancel, &mut record.timer);
+            name_current(&mut record.comm);
+            record.pid = Current::get().process();
+            record.reserved = 0;
+            record.stack = [0; MAX_FRAMES];
             record.frames = stack(&ctx, &mut record.stack);
         });
     }

@@ -6,13 +6,18 @@
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_close_abi::{MinisockTimer, RecordKind};
 
-use crate::{kernel::Typed, minisock::Minisock, ring};
+use crate::{
+    kernel::{Copied, Typed},
+    minisock::Minisock,
+    ring,
+};
 
 #[btf_tracepoint(function = "timer_expire_entry")]
 fn timer_expire_entry(ctx: BtfTracePointContext) -> i32 {
-    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0))) {
+    let mut room = Copied::room();
+    if let Some(minisock) = Minisock::of_timer(Typed::new(ctx.arg(0)), &mut room) {
         ring::emit::<MinisockTimer>(RecordKind::TimerExpire, |record| {
-            record.write(minisock.record(RecordKind::TimerExpire));
+            minisock.write(RecordKind::TimerExpire, record);
         });
     }
     0

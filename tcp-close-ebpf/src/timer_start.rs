@@ -9,7 +9,7 @@ use tcp_close_abi::{MinisockTimer, RecordKind};
 
 use crate::{
     handler,
-    kernel::{SETTINGS, Typed, constant},
+    kernel::{Copied, SETTINGS, Typed, constant},
     minisock::Minisock,
     ring,
 };
@@ -18,9 +18,10 @@ use crate::{
 fn timer_start(ctx: BtfTracePointContext) -> i32 {
     let timer = Typed::new(ctx.arg(0));
     handler::remember(timer);
-    if let Some(minisock) = Minisock::of_timer(timer) {
+    let mut room = Copied::room();
+    if let Some(minisock) = Minisock::of_timer(timer, &mut room) {
         ring::emit::<MinisockTimer>(RecordKind::TimerStart, |record| {
-            let record = record.write(minisock.record(RecordKind::TimerStart));
+            minisock.write(RecordKind::TimerStart, record);
             if constant(&SETTINGS.start_has_bucket) != 0 {
                 record.bucket_expiry = ctx.arg(1);
             }

@@ -8,8 +8,8 @@ use super::*;
 const HZ: Hz = Hz::new(250);
 
 const INET: abi::Pair = abi::Pair {
-    local: [10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-    remote: [10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    local: [u64::from_ne_bytes([10, 0, 0, 1, 0, 0, 0, 0]), 0],
+    remote: [u64::from_ne_bytes([10, 0, 0, 2, 0, 0, 0, 0]), 0],
     local_port: 43210_u16.to_be(),
     remote_port: 80_u16.to_be(),
     family: abi::AF_INET,
@@ -419,7 +419,7 @@ fn minisock_has_one_of_two_substates() {
 
 #[test]
 fn addresses_of_both_families() {
-    let v6 = |text: &str| text.parse::<Ipv6Addr>().expect("an address").octets();
+    let v6 = |text: &str| zerocopy::transmute!(text.parse::<Ipv6Addr>().expect("an address").octets());
     let shown = |local, remote| {
         let pair = abi::Pair { local, remote, family: abi::AF_INET6, ..INET };
         let pair = change_of(&abi::StateChange { pair, ..state_change_record() }).pair;
