@@ -20,7 +20,7 @@ mod stream;
 
 pub use client::{AskError, Client, Lines, told};
 pub use question::Question;
-pub use server::{Daemon, serve};
+pub use server::{Daemon, converse, serve};
 pub use socket::{BindError, Door, Socket};
 
 /// Where the socket is, unless somebody says otherwise.

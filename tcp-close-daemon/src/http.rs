@@ -3,9 +3,12 @@
 //! In: requests, encrypted and with a password where the web config file wants that. Out: what the pipeline's last
 //! turn left in [`Served`]. A request can wake the pipeline for fresh figures; none can hold it up.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use http_body_util::Full;
@@ -15,6 +18,7 @@ use hyper::{
     header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{Duration, Instant, timeout},
@@ -132,6 +136,24 @@ pub async fn serve(listener: TcpListener, served: Arc<Served>, patience: Patienc
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Answers one client, as [`serve`] does each that comes, over a stream that needs no handshake or has had it.
+///
+/// Whoever has a stream that is no socket may hand it in; nobody is cut off for this client, nor he for another.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    http2: bool,
+    peer: SocketAddr,
+    served: Arc<Served>,
+    patience: Patience,
+) {
+    let streams = TaskTracker::new();
+    let seat = Seat::take(&Arc::default(), Network::of(peer.ip()), Instant::now() + patience.first_request);
+    let connection = Connection { peer, served, patience, seat, streams: streams.clone(), place: None };
+    connection.run_without_handshake(stream, http2).await;
+    streams.close();
+    streams.wait().await;
 }
 
 /// Room for one more connection, if need be that of another.

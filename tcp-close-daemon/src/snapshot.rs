@@ -26,7 +26,7 @@ mod row;
 mod substates;
 mod walk;
 
-pub use dump::DumpError;
+pub use dump::{Answer, DumpError};
 pub use row::{Holder, Row, Timer, TimerKind};
 pub use substates::Substates;
 

@@ -12,7 +12,12 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
-use tokio::{net::UnixStream, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixStream,
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{BLIND_SPOT, CLOSING, ENDS, Missed, PORTS, Place, Question, TRANSITIONS};
 use crate::line::Line;
@@ -91,8 +96,16 @@ impl Client {
             io::ErrorKind::PermissionDenied => AskError::NotAllowed(path()),
             _ => AskError::Connect { path: path(), source },
         })?;
+        Self::over(stream, place).await
+    }
+
+    /// Speaks to the daemon of this place over a connection that is there already.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        place: &Place,
+    ) -> Result<Self, AskError> {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let mut client = Self { path: path(), sender, connection: JoinSet::new(), tells: true };
+        let mut client = Self { path: place.path.clone(), sender, connection: JoinSet::new(), tells: true };
         // How it ends is told by the answer.
         client.connection.spawn(connection);
         Ok(client)
@@ -143,7 +156,7 @@ impl Client {
         }
         if !answer.status().is_success() {
             let why = answer.into_body().collect().await?.to_bytes();
-            return Err(AskError::Refused(String::from_utf8_lossy(&why).trim().to_owned()));
+            return Err(AskError::Refused(in_print(&why)));
         }
         let blind_spot =
             answer.headers().get(BLIND_SPOT).and_then(|spot| spot.to_str().ok()).map(str::to_owned);
@@ -169,7 +182,7 @@ impl Lines {
         let mut told = Vec::new();
         for line in whole.split_inclusive(|&byte| byte == b'\n') {
             match Missed::read(line) {
-                Some(missed) => self.missed += missed.lines,
+                Some(missed) => self.missed = self.missed.saturating_add(missed.lines),
                 None => told.push(line.to_owned()),
             }
         }
@@ -196,7 +209,58 @@ impl Lines {
     }
 }
 
+/// A daemon's own words, of one line or more, as a terminal may show them.
+fn in_print(words: &[u8]) -> String {
+    let is_safe = |character: char| character == '\n' || !character.is_control();
+    let words = String::from_utf8_lossy(words);
+    words.trim().chars().map(|character| if is_safe(character) { character } else { '?' }).collect()
+}
+
 /// What was told, by its JSON.
 pub fn told(line: &[u8]) -> Result<Line, AskError> {
     serde_json::from_slice(line).map_err(AskError::NotUnderstood)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What a client makes of this answer to a question for what has ended.
+    async fn told_by(answer: &[u8]) -> Result<(Vec<Vec<u8>>, u64), AskError> {
+        let (client, mut daemon) = UnixStream::pair().expect("two ends");
+        let answers = async {
+            // The question; what it says is another test's.
+            let _asked = daemon.read(&mut [0; 4096]).await.expect("a question");
+            daemon.write_all(answer).await.expect("an answer");
+            drop(daemon);
+        };
+        let hears = async {
+            let client = Client::over(client, &Place::new(None)).await?;
+            let mut lines = client.ends(&Question::default()).await?;
+            let (mut told, mut missed) = (Vec::new(), 0);
+            while let Some(some) = lines.next_told().await? {
+                told.extend(some);
+                missed = lines.missed();
+            }
+            Ok((told, missed))
+        };
+        tokio::join!(answers, hears).1
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_counts_wildly_is_believed_as_far_as_it_can_be() {
+        let line = br#"{"event":"missed","lines":18446744073709551615}"#;
+        let answer = [b"HTTP/1.1 200 OK\r\n\r\n", line.as_slice(), b"\n", line, b"\nanything\n"].concat();
+        let (told, missed) = told_by(&answer).await.expect("lines");
+        assert_eq!((told, missed), (vec![b"anything\n".to_vec()], u64::MAX));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_in_what_a_terminal_may_show() {
+        let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 12\r\n\r\nno: \x1b[2J\n^\n\n";
+        let error = told_by(answer).await.expect_err("it was refused");
+        assert_eq!(error.to_string(), "the daemon says: no: ?[2J\n^");
+    }
 }

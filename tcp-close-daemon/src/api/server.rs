@@ -24,7 +24,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy, join, simplex, split},
+    net::UnixListener,
     sync::{Semaphore, mpsc, oneshot},
     task::spawn_blocking,
     time::sleep,
@@ -56,6 +57,9 @@ const CHUNK: usize = 64 << 10;
 
 /// Chunks that a client may be behind; then its answer waits.
 const CHUNKS_BEHIND: usize = 4;
+
+/// Bytes that a client may say: more than hyper takes for a question.
+const MOST_SAID: usize = 512 << 10;
 
 /// Answers that may be on their way at a time: each has a whole table in it.
 const ANSWERS: usize = 2;
@@ -148,8 +152,13 @@ pub async fn serve(listener: UnixListener, door: Door, daemon: Arc<Daemon>, stop
     clients.wait().await;
 }
 
-/// Answers one client, until `gone` is cancelled or he goes.
-async fn converse(stream: UnixStream, is_admitted: bool, daemon: Arc<Daemon>, gone: CancellationToken) {
+/// Answers one client, as [`serve`] does each that comes, until `gone` is cancelled or he goes.
+pub async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    is_admitted: bool,
+    daemon: Arc<Daemon>,
+    gone: CancellationToken,
+) {
     let _goes = gone.clone().drop_guard();
     let client = Client { is_admitted, gone, listens: Arc::default() };
     let service = service_fn(|request| {
@@ -158,16 +167,32 @@ async fn converse(stream: UnixStream, is_admitted: bool, daemon: Arc<Daemon>, go
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(QUESTION).keep_alive(false);
+    let (says, hears) = split(stream);
+    let (question, said) = simplex(MOST_SAID);
     tokio::select! {
-        ended = http.serve_connection(TokioIo::new(stream), service) => {
+        ended = http.serve_connection(TokioIo::new(join(question, hears)), service) => {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a client of the daemon's socket went away");
             }
+        }
+        () = goes(says, said) => {
+            tracing::debug!("a client of the daemon's socket went away, or said too much");
         }
         () = client.patience() => {
             tracing::debug!("a client of the daemon's socket took too long and was cut off");
         }
     }
+}
+
+/// Hands on what a client says, until some time after he says no more, which means that he is gone.
+///
+/// hyper notices that by itself only where it has read all that was said, and what is behind the question it does not read.
+/// Whoever listened would then keep his place for as long as there is nothing to tell him.
+async fn goes(says: impl AsyncRead + Unpin, mut said: impl AsyncWrite + Unpin) {
+    // However it ended, nothing more will be said.
+    let _how = copy(&mut says.take(MOST_SAID as u64), &mut said).await;
+    let _ended_already = said.shutdown().await;
+    sleep(LAST_WORDS).await;
 }
 
 /// Whoever asks.
@@ -430,4 +455,42 @@ fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, TEXT);
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::{net::UnixStream, time::timeout};
+
+    use super::*;
+
+    fn daemon() -> Arc<Daemon> {
+        let (pipeline, _nobody) = mpsc::channel(1);
+        let homes = Arc::new(Mutex::new(Homes::of_this_host()));
+        let feed = Arc::new(Feed::new(1, Arc::clone(&homes)));
+        let teller = Teller::new(BTreeMap::new(), true);
+        Arc::new(Daemon::new(Vec::new(), pipeline, homes, Arc::new(Ports::new(Vec::new())), feed, teller))
+    }
+
+    #[tokio::test]
+    async fn who_goes_away_makes_room_whatever_he_has_said() {
+        let daemon = daemon();
+        for behind in ["", "and more", "GET / HTTP/1.1\r\n\r\n"] {
+            let (mut client, server) = UnixStream::pair().expect("two ends");
+            let asks = async {
+                let question = format!("GET /v1/transitions HTTP/1.1\r\nHost: here\r\n\r\n{behind}");
+                client.write_all(question.as_bytes()).await.expect("a question");
+                client.read_u8().await.expect("an answer begins");
+                assert_eq!(daemon.listeners.available_permits(), LISTENERS - 1);
+                drop(client);
+            };
+            let conversation = converse(server, true, Arc::clone(&daemon), CancellationToken::new());
+            let both = async { tokio::join!(asks, conversation) };
+            timeout(Duration::from_secs(10), both).await.expect("the conversation ends");
+            daemon.answers.close();
+            timeout(Duration::from_secs(10), daemon.answers.wait()).await.expect("the answer ends");
+            assert_eq!(daemon.listeners.available_permits(), LISTENERS, "{behind:?}");
+        }
+    }
 }

@@ -33,6 +33,9 @@ const HANDSHAKE: u8 = 22;
 /// For whoever forgot the s; in these words because that is what Go's servers say.
 const NOT_HTTPS: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
+/// How a connection ends.
+type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
 /// One client's connection.
 pub(super) struct Connection {
     pub(super) peer: SocketAddr,
@@ -47,21 +50,34 @@ pub(super) struct Connection {
 impl Connection {
     /// Answers requests until the client has enough, or takes too long.
     pub(super) async fn run(self, stream: TcpStream) {
+        self.until_lost(self.talk(stream)).await;
+        // Only now is there room for another.
+        drop(self.place);
+    }
+
+    /// The same, over a stream that needs no handshake or has had it.
+    pub(super) async fn run_without_handshake(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        http2: bool,
+    ) {
+        self.until_lost(self.serve(stream, http2)).await;
+    }
+
+    async fn until_lost(&self, talk: impl Future<Output = Ended>) {
         let ended = tokio::select! {
             // In this order: a request that is here counts before the client's time is up.
             biased;
-            ended = self.talk(stream) => ended,
+            ended = talk => ended,
             why = self.seat.lost() => Err(why.into()),
         };
         if let Err(error) = ended {
             tracing::debug!(peer = %self.peer, "an HTTP connection was cut off: {error}");
         }
         self.seat.leave();
-        // Only now is there room for another.
-        drop(self.place);
     }
 
-    async fn talk(&self, stream: TcpStream) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    async fn talk(&self, stream: TcpStream) -> Ended {
         let rules = self.served.access.rules().await;
         let Some(tls) = &rules.tls else {
             return self.serve(stream, false).await;
@@ -83,7 +99,7 @@ impl Connection {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         http2: bool,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Ended {
         let service = service_fn(|request| {
             let (served, seat, patience) = (Arc::clone(&self.served), Arc::clone(&self.seat), self.patience);
             async move { Ok::<_, Infallible>(take(request, &served, &seat, patience).await) }

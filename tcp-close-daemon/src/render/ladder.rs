@@ -3,7 +3,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use super::measure::Measure;
+use super::{measure::Measure, printable};
 use crate::{
     event::{Process, TcpState},
     lifecycle::observation::{EndCause, LINUX_MSL, Manner, RFC_9293_2MSL, Role, Then, Witness},
@@ -60,7 +60,8 @@ pub fn ladder(line: &Line, signs: Signs) -> Option<String> {
         ladder.time_wait(time_wait);
     }
     if is_gap(line) {
-        ladder.line("\nEvents were lost while it closed: parts of it may be missing.");
+        ladder.line("");
+        ladder.line("Events were lost while it closed: parts of it may be missing.");
     }
     Some(ladder.text)
 }
@@ -94,7 +95,7 @@ struct Ladder {
 
 impl Ladder {
     fn line(&mut self, line: &str) {
-        let line = line.trim_end();
+        let line = printable(line.trim_end());
         // The one letter beyond ASCII that a measure may have.
         let micro = if self.signs == Signs::ASCII { "u" } else { "µ" };
         self.text.push_str(&line.replace('µ', micro));

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use jiff::tz::TimeZone;
 
-use super::measure::Measure;
+use super::{measure::Measure, printable};
 use crate::{
     closing::{ClosingSocket, Group, GroupKey},
     event::{Pair, Process, TcpState},
@@ -144,11 +144,10 @@ impl Table {
         let count = |state| group.states.get(&state).copied().unwrap_or_default().to_string();
         let [fin1, fin2, time_wait, close_wait, last_ack, closing] = TcpState::CLOSING.map(count);
         let sockets = group.sockets.to_string();
-        let key = group.key.as_deref().unwrap_or(NOTHING);
         groups_row(
             [&sockets, &fin1, &fin2, &time_wait, &close_wait, &last_ack, &closing],
             &measured(group.oldest_seconds),
-            key,
+            &printable(group.key.as_deref().unwrap_or(NOTHING)),
         )
     }
 
@@ -167,7 +166,7 @@ impl Table {
         let rate = |rate: Option<f64>| rate.map_or_else(|| NOTHING.to_owned(), |rate| format!("{rate:.0}"));
         self.ports_row(
             [
-                &without_end(&pressure.netns_name, NETNS_WIDTH),
+                &without_end(&printable(&pressure.netns_name), NETNS_WIDTH),
                 &without_middle(&pressure.source.to_string(), self.address_width - PORT_WIDTH),
                 &self.address(pressure.destination.into()),
             ],
@@ -371,7 +370,7 @@ fn fitted(name: &str, widths: impl Iterator<Item = usize>, room: usize) -> usize
 fn owned_by(known: Option<Process>, Owner { unit, container, .. }: &Owner) -> String {
     let home = || {
         let name = unit.as_deref().or(container.as_deref());
-        name.map_or_else(|| NOTHING.to_owned(), |name| without_end(name, OWNER_WIDTH))
+        name.map_or_else(|| NOTHING.to_owned(), |name| without_end(&printable(name), OWNER_WIDTH))
     };
     known.map_or_else(home, process)
 }

@@ -116,21 +116,25 @@ fn failure(what: &'static str, source: io::Error) -> DumpError {
 }
 
 /// An answer, as far as it has come in.
-struct Answer {
+#[derive(Debug)]
+pub struct Answer {
     netns: u32,
-    rows: Vec<Row>,
+    /// The sockets it has told of.
+    pub rows: Vec<Row>,
     /// The kernel calls it inconsistent.
-    interrupted: bool,
-    done: bool,
+    pub interrupted: bool,
+    /// Nothing more is to come.
+    pub done: bool,
 }
 
 impl Answer {
-    const fn new(netns: u32) -> Self {
+    /// One of this namespace, of which nothing has come in.
+    pub const fn new(netns: u32) -> Self {
         Self { netns, rows: Vec::new(), interrupted: false, done: false }
     }
 
     /// Takes in a datagram: messages one after the other, each padded to four bytes.
-    fn take(&mut self, datagram: &[u8]) -> Result<(), DumpError> {
+    pub fn take(&mut self, datagram: &[u8]) -> Result<(), DumpError> {
         let mut rest = datagram;
         while !rest.is_empty() && !self.done {
             let message = NetlinkBuffer::new_checked(rest).map_err(|_cut_short| DumpError::Malformed)?;

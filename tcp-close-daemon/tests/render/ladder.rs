@@ -566,3 +566,12 @@ fn a_change_of_state_is_no_close() {
     let line = Teller::new(BTreeMap::new(), true).line(&change, None, &anchor()).expect("a line");
     assert_eq!(ladder(&line, Signs::UNICODE), None);
 }
+
+#[test]
+fn a_name_cannot_break_the_ladder() {
+    let home = Home { unit: Some("\x1b[2J\n.service".to_owned()), ..Home::default() };
+    let teller = Teller::new(BTreeMap::new(), true);
+    let line = teller.line(&closed(story(), None), Some(&home), &anchor()).expect("it has a line");
+    let drawn = ladder(&line, Signs::UNICODE).expect("a close");
+    assert!(drawn.contains("\n        ?[2J?.service\n"), "{drawn}");
+}

@@ -255,6 +255,9 @@ fn the_owner_is_the_closest_that_is_known() {
     assert_eq!(owner(opened, Some(&home)), "sh/7");
     assert_eq!(owner(nobody, Some(&home)), "some-service-with-a…");
     assert_eq!(owner(nobody, None), "-");
+    // In a recording, that may be anything.
+    let odd = Home { unit: Some("\x1b[2J\n.service".to_owned()), ..Home::default() };
+    assert_eq!(owner(nobody, Some(&odd)), "?[2J?.service");
 }
 
 #[test]

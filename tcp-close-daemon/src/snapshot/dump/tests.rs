@@ -168,7 +168,7 @@ fn an_inconsistent_answer_is_known_by_any_of_its_messages() {
 fn errors_say_what_is_missing() {
     let refused = |kind, errno: i32| {
         let body = [(-errno).to_ne_bytes().as_slice(), &[0; 16]].concat();
-        take(&[&message(kind, 0, &body)]).err().expect("an error").to_string()
+        take(&[&message(kind, 0, &body)]).expect_err("an error").to_string()
     };
     for kind in [NLMSG_ERROR, NLMSG_DONE] {
         assert!(refused(kind, libc::ENOENT).contains("tcp_diag"));
