@@ -25,6 +25,9 @@ use tcp_close::{
 };
 
 mod records;
+mod time_waits;
+
+pub use time_waits::record;
 
 /// Ends that are remembered, as by default.
 const REMEMBERED: usize = 50_000;

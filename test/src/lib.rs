@@ -15,11 +15,14 @@
 
 pub mod address;
 mod alarm;
+pub mod bpf;
 mod breakage;
 pub mod cgroup;
 pub mod clock;
 pub mod copied;
+mod interface;
 pub mod journal;
+pub mod memory;
 pub mod multipath;
 mod netlink;
 pub mod netns;
@@ -28,4 +31,5 @@ pub mod peer;
 pub mod segment;
 pub mod stream;
 pub mod tun;
+pub mod veth;
 pub mod wire;

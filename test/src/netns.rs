@@ -2,21 +2,18 @@
 
 use std::any::Any;
 use std::fs::{self, File};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, bail};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::breakage::OrGiveUp as _;
-use crate::netlink;
+use crate::interface;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -62,6 +59,19 @@ impl Netns {
     /// The number by which the kernel, `lsns` and a kernel program know the namespace.
     pub const fn inode(&self) -> u32 {
         self.inode
+    }
+
+    /// Moves the calling thread here: where the main thread of a process is, others take the process to be.
+    #[track_caller]
+    pub fn enter(&self) {
+        move_into_link_name_space(self.handle(), Some(LinkNameSpaceType::Network))
+            .context("enter the network namespace")
+            .or_give_up();
+    }
+
+    /// The namespace, open.
+    pub(crate) fn handle(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
     }
 
     /// Runs a closure on the namespace's worker and waits for it; its panic becomes the caller's.
@@ -182,30 +192,11 @@ fn enter_new() -> anyhow::Result<File> {
         Err(Errno::PERM) => bail!("live tests need root: unshare(CLONE_NEWNET): EPERM"),
         Err(errno) => return Err(errno).context("unshare(CLONE_NEWNET)"),
     }
-    bring_up("lo", None)?;
+    interface::bring_up("lo", None)?;
     File::open("/proc/thread-self/ns/net").context("open /proc/thread-self/ns/net")
 }
 
 fn inode_of(handle: &File) -> anyhow::Result<u32> {
     let status = rustix::fs::fstat(handle).context("stat a network namespace")?;
     u32::try_from(status.st_ino).context("inode of a network namespace")
-}
-
-/// Brings an interface of the calling thread's namespace up and gives back its index.
-pub(crate) fn bring_up(name: &str, mtu: Option<u32>) -> anyhow::Result<u32> {
-    let index = interface_index(name)?;
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    link.attributes.extend(mtu.map(netlink_packet_route::link::LinkAttribute::Mtu));
-    netlink::order(NETLINK_ROUTE, 0, RouteNetlinkMessage::SetLink(link))
-        .with_context(|| format!("bring {name} up"))?;
-    Ok(index)
-}
-
-fn interface_index(name: &str) -> anyhow::Result<u32> {
-    let socket = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None)
-        .context("open a socket")?;
-    rustix::net::netdevice::name_to_index(&socket, name).with_context(|| format!("find the interface {name}"))
 }

@@ -17,7 +17,7 @@ use crate::breakage::{OrGiveUp as _, give_up};
 use crate::clock::PATIENCE;
 use crate::journal::LoggedSegment;
 use crate::netns::Netns;
-use crate::segment::Flags;
+use crate::segment::{Flags, Segment};
 use crate::stream;
 
 mod conversation;
@@ -136,6 +136,15 @@ impl Peer {
         let conversation = self.connect_from(from, to, self.next_initial());
         let (accepted, _) = listener.accept().context("accept the peer").or_give_up();
         (conversation, accepted)
+    }
+
+    /// Sends segments as fast as the kernel takes them, and does not note them: in the log are only its answers, as
+    /// far as the device had room for them.
+    #[track_caller]
+    pub fn flood(&self, segments: impl IntoIterator<Item = Segment>) {
+        for segment in segments {
+            self.link.send_unnoted(segment).or_give_up();
+        }
     }
 
     /// Every segment so far, of all conversations and both ways.

@@ -3,24 +3,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
+use anyhow::Context as _;
 
-use crate::address::{PREFIX_V4, PREFIX_V6};
 use crate::breakage::OrGiveUp as _;
-use crate::clock::{Deadline, PATIENCE};
-use crate::netlink;
-use crate::netns::{Netns, bring_up};
+use crate::interface;
+use crate::netns::Netns;
 
 /// The largest packet that goes over the device.
 pub const MTU: u32 = 1500;
@@ -76,10 +67,8 @@ fn create(v4: Ipv4Addr, v6: Ipv6Addr) -> anyhow::Result<File> {
         .open("/dev/net/tun")
         .context("open /dev/net/tun (is the module tun loaded?)")?;
     attach(&file)?;
-    let index = bring_up(NAME, Some(MTU))?;
-    assign(index, AddressFamily::Inet, IpAddr::V4(v4), PREFIX_V4)?;
-    assign(index, AddressFamily::Inet6, IpAddr::V6(v6), PREFIX_V6)?;
-    wait_until_own(v6)?;
+    let index = interface::bring_up(NAME, Some(MTU))?;
+    interface::assign(index, v4, v6)?;
     Ok(file)
 }
 
@@ -98,42 +87,4 @@ fn attach(file: &File) -> anyhow::Result<()> {
         return Err(io::Error::last_os_error()).context("make a TUN device: ioctl(TUNSETIFF)");
     }
     Ok(())
-}
-
-fn assign(index: u32, family: AddressFamily, address: IpAddr, prefix: u8) -> anyhow::Result<()> {
-    let mut message = AddressMessage::default();
-    message.header.family = family;
-    message.header.prefix_len = prefix;
-    message.header.index = index;
-    message.attributes = vec![
-        AddressAttribute::Local(address),
-        AddressAttribute::Address(address),
-        // Without it an IPv6 address may not be used until the search for a duplicate is over.
-        AddressAttribute::Flags(AddressFlags::Nodad | AddressFlags::Permanent),
-    ];
-    netlink::order(NETLINK_ROUTE, NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewAddress(message))
-        .with_context(|| format!("give {NAME} the address {address}/{prefix}"))
-}
-
-/// Waits until the kernel takes packets to its new IPv6 address for its own.
-///
-/// Even without a search for duplicates the local route is made later, by a kernel thread
-/// (`addrconf_dad_work`).
-fn wait_until_own(address: Ipv6Addr) -> anyhow::Result<()> {
-    let deadline = Deadline::after(PATIENCE);
-    while deadline.left().is_some() {
-        let mut question = RouteMessage::default();
-        question.header.address_family = AddressFamily::Inet6;
-        question.header.destination_prefix_length = 128;
-        question.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet6(address))];
-        let answer = netlink::ask(NETLINK_ROUTE, RouteNetlinkMessage::GetRoute(question))
-            .with_context(|| format!("ask for the route to {address}"))?;
-        if let Some(RouteNetlinkMessage::NewRoute(route)) = answer
-            && route.header.kind == RouteType::Local
-        {
-            return Ok(());
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    bail!("the kernel has no local route to {address} after {PATIENCE:?}")
 }

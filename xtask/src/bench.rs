@@ -1,12 +1,19 @@
 //! `cargo xtask bench`: what it costs to watch connections, beside others who watch them, on this machine and in one run.
 //!
 //! Whoever watches sees the whole host: anybody else's connections are a part of what it costs. The connections that
-//! are measured are of a program of our own, `churn`, on loopback, both ends of them.
+//! are measured are of a program of our own, `churn`, both ends of them.
 
+mod daemon;
+mod empty;
 mod figures;
-mod observer;
+mod load;
+pub(crate) mod observer;
 mod page;
+mod polls;
+mod process;
 mod programs;
+mod recorded;
+mod tracked;
 
 use std::{
     fs,
@@ -16,23 +23,26 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use xshell::{Shell, cmd};
 
 use self::{
+    daemon::Daemon,
     figures::{Figure, Verdict},
-    observer::{Daemon, Observer, Watching},
+    load::{Churned, Load},
+    observer::{Observer, Watching},
+    polls::Poll,
+    programs::Statistics,
+    recorded::Recorded,
+    tracked::Tracked,
 };
-use crate::{debian::Unpacked, vm::static_build, workspace};
-
-/// Switches the kernel's accounting of programs on, which costs some 50 ns for each time that one runs.
-const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+use crate::{bytecode, debian::Unpacked, programs::verified, vm::static_build, workspace};
 
 /// Where libbpf looks for the tracepoints that the peers hang on.
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// How long what was left behind, a namespace full of TIME-WAITs, takes to go away.
-const SETTLES: Duration = Duration::from_secs(2);
+/// What is downloaded of Debian's: the peers.
+const PEERS: [&str; 3] = ["libbpf-tools", "iproute2", "prometheus-node-exporter"];
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -48,38 +58,101 @@ pub(crate) struct Options {
     /// Over IPv6.
     #[arg(long)]
     ipv6: bool,
+    /// A hundredth of everything else, and no verdict: whether it all runs, for who changes it.
+    #[arg(long, conflicts_with = "write")]
+    brief: bool,
     /// Write the results into docs/overhead.md.
     #[arg(long)]
     write: bool,
 }
 
-/// What was measured.
+/// How much there is of what no option says.
+#[derive(Clone, Copy)]
+struct Extent {
+    /// Pairs of rates of each further load.
+    pairs: u32,
+    /// Connections of it.
+    connections: u32,
+    /// Requests over connections that are kept.
+    requests: u32,
+    /// TIME-WAITs that are tracked while the daemon is asked.
+    tracked: [u32; 3],
+    /// TIME-WAITs that are there while others look.
+    looked_at: u32,
+    /// TIME-WAITs of the recording.
+    recorded: u32,
+    /// How long nothing happens.
+    idle: Duration,
+}
+
+const IN_FULL: Extent = Extent {
+    pairs: 3,
+    connections: 10_000,
+    requests: 100_000,
+    tracked: [0, 100_000, 1_000_000],
+    looked_at: 20_000,
+    recorded: 1_000_000,
+    idle: Duration::from_secs(60),
+};
+
+const IN_BRIEF: Extent = Extent {
+    pairs: 1,
+    connections: 500,
+    requests: 1000,
+    tracked: [0, 1000, 10_000],
+    looked_at: 1000,
+    recorded: 10_000,
+    idle: Duration::from_secs(2),
+};
+
+/// What was measured, and where.
 #[derive(Serialize)]
 struct Results {
     kernel: String,
     processor: String,
-    processors: usize,
-    connections: u32,
-    threads: u32,
-    ipv6: bool,
+    processors: u32,
     rounds: u32,
+    load: Load,
+    measured: Measured,
+    verdicts: Vec<Verdict>,
+}
+
+/// What was measured.
+#[derive(Serialize)]
+struct Measured {
+    /// Nanoseconds that the kernel accounts for a run of a program that does nothing.
+    empty_run: Figure,
     /// Without anybody who watches.
     bare: Figure,
     observers: Vec<Costs>,
+    /// What tcp-close costs with other loads.
+    loads: Vec<(Load, Figure, Costs)>,
     daemon: Daemon,
-    verdicts: Vec<Verdict>,
+    tracked: Vec<Tracked>,
+    polls: Vec<Poll>,
+    recorded: Recorded,
+    programs: Programs,
 }
 
 /// What an observer costs.
 #[derive(Serialize)]
 struct Costs {
     name: String,
-    /// Connections a second, as a part of what there are without it just before.
+    /// Connections, or requests, a second, as a part of what there are without it just before.
     rate: Figure,
-    /// Nanoseconds that its programs run for each connection, less what the accounting of their runs takes.
+    /// Nanoseconds that its programs run for each, less what the accounting of their runs takes.
     kernel: Figure,
-    /// How often they run for each connection.
+    /// How often they run for each.
     runs: f64,
+}
+
+/// What the dearest of the programs takes.
+#[derive(Serialize)]
+struct Programs {
+    /// Steps of the verifier.
+    verified: f64,
+    /// Bytes of stack.
+    stack: f64,
 }
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
@@ -87,90 +160,154 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // What is shipped is what is measured.
     let sh = static_build::shell()?;
     let bench = Bench::set_up(&sh, options)?;
-    let results = bench.measure()?;
+    let results = bench.results()?;
     let folder = workspace::target_dir(&sh)?.join("bench");
     let json = folder.join("results.json");
     fs::write(&json, serde_json::to_string_pretty(&results)?)?;
-    let table = page::table(&results);
-    println!("\n{table}\nas JSON: {}", json.display());
+    let tables = page::tables(&results);
+    println!("\n{tables}\nas JSON: {}", json.display());
     if options.write {
-        page::write(&sh, &table)?;
+        page::write(&sh, &tables)?;
     }
     let missed: Vec<&str> =
         results.verdicts.iter().filter(|verdict| !verdict.is_met).map(|verdict| &*verdict.bound).collect();
-    ensure!(missed.is_empty(), "not met: {}", missed.join("; "));
+    ensure!(options.brief || missed.is_empty(), "not met: {}", missed.join("; "));
     Ok(())
 }
 
 struct Bench<'a> {
     sh: &'a Shell,
-    options: &'a Options,
+    rounds: u32,
+    load: Load,
+    extent: Extent,
+    processors: u32,
     tools: Unpacked,
     /// Where the programs of ours are.
     programs: PathBuf,
 }
 
-/// A line of `churn`'s.
-#[derive(Deserialize)]
-struct Churned {
-    connections: u32,
-    seconds: f64,
-}
-
 impl<'a> Bench<'a> {
-    fn set_up(sh: &'a Shell, options: &'a Options) -> anyhow::Result<Self> {
+    fn set_up(sh: &'a Shell, options: &Options) -> anyhow::Result<Self> {
+        let &Options { rounds, connections, threads, ipv6, brief, .. } = options;
+        ensure!(
+            brief || !Statistics::are_on()?,
+            "kernel.bpf_stats_enabled is on, and costs everybody who watches: switch it off first"
+        );
         let folder = workspace::target_dir(sh)?.join("bench");
         fs::create_dir_all(&folder)?;
-        let tools = Unpacked::provide(sh, &folder, &["libbpf-tools"])?;
+        let tools = Unpacked::provide(sh, &folder.join("peers"), &PEERS)?;
         if !Path::new(TRACEFS).join("events").exists() {
             cmd!(sh, "mount -t tracefs tracefs {TRACEFS}").run()?;
         }
-        cmd!(sh, "cargo build --release --package tcp-close-daemon --bin tcp-close").run()?;
-        cmd!(sh, "cargo build --release --package tcp-close-test --bin churn").run()?;
-        Ok(Self { sh, options, tools, programs: workspace::release_dir(sh)? })
+        for (package, program) in [
+            ("tcp-close-daemon", "tcp-close"),
+            ("tcp-close-test", "churn"),
+            ("tcp-close-bench", "time-waits"),
+        ] {
+            cmd!(sh, "cargo build --release --package {package} --bin {program}").run()?;
+        }
+        Ok(Self {
+            sh,
+            rounds,
+            load: Load { connections, threads, ipv6, ..Load::default() },
+            extent: if brief { IN_BRIEF } else { IN_FULL },
+            processors: std::thread::available_parallelism()?.get().try_into()?,
+            tools,
+            programs: workspace::release_dir(sh)?,
+        })
     }
 
-    fn measure(&self) -> anyhow::Result<Results> {
+    fn results(&self) -> anyhow::Result<Results> {
+        let measured = self.measure()?;
+        Ok(Results {
+            kernel: cmd!(self.sh, "uname -r").quiet().read()?,
+            processor: processor()?,
+            processors: self.processors,
+            rounds: self.rounds,
+            load: self.load,
+            verdicts: figures::verdicts(&measured)?,
+            measured,
+        })
+    }
+
+    fn measure(&self) -> anyhow::Result<Measured> {
+        let Self { sh, programs, extent, load, processors, .. } = self;
+        let churn = || self.churn(*load);
         // The first one of all is slower than any other.
-        self.churn()?;
+        churn()?;
+        println!("programs that do nothing");
+        let empty_run = empty::run(churn)?;
         let mut bare = Vec::new();
         let mut observers = Vec::new();
-        for observer in Observer::all(&self.tools, &self.programs) {
+        for observer in Observer::all(&self.tools, programs) {
             if Watching::start_if_offered(&observer)?.is_none() {
                 println!("{}: not on this kernel", observer.name);
                 continue;
             }
             println!("{}", observer.name);
-            let rate = self.rate(&observer, &mut bare)?;
-            let (kernel, runs) = self.kernel(&observer)?;
-            observers.push(Costs { name: observer.name.to_owned(), rate, kernel, runs });
+            let rate = self.rate(&observer, (*load, self.rounds), &mut bare)?;
+            observers.push(self.costs(&observer, (*load, 3), empty_run.median, rate)?);
         }
-        let ours = observers.first().context("tcp-close is the first of them")?;
-        let daemon = Daemon::measure(&self.programs, || self.churn().map(|churned| churned.connections))?;
-        let verdicts = figures::verdicts(ours, &daemon);
-        let &Options { connections, threads, ipv6, rounds, .. } = self.options;
-        Ok(Results {
-            kernel: cmd!(self.sh, "uname -r").quiet().read()?,
-            processor: processor()?,
-            processors: std::thread::available_parallelism()?.get(),
-            connections,
-            threads,
-            ipv6,
-            rounds,
+        Ok(Measured {
             bare: Figure::of(bare)?,
             observers,
-            daemon,
-            verdicts,
+            loads: self.loads(empty_run.median)?,
+            empty_run,
+            daemon: Daemon::measure(programs, extent.idle, churn)?,
+            tracked: extent
+                .tracked
+                .iter()
+                .map(|&connections| Tracked::measure(programs, connections, *processors))
+                .collect::<anyhow::Result<_>>()?,
+            polls: polls::measure(
+                sh,
+                &self.tools,
+                programs,
+                Load { connections: extent.looked_at, ..*load },
+            )?,
+            recorded: Recorded::measure(programs, extent.recorded)?,
+            programs: self.dearest()?,
         })
     }
 
-    /// Connections a second with the observer, as parts of those without it; without it go to `bare`.
-    fn rate(&self, observer: &Observer, bare: &mut Vec<f64>) -> anyhow::Result<Figure> {
+    /// What tcp-close costs with other loads: by one thread and by as many as there are processors, from place to place.
+    fn loads(&self, empty_run: f64) -> anyhow::Result<Vec<(Load, Figure, Costs)>> {
+        let Extent { pairs, connections, requests, .. } = self.extent;
+        let mut loads = Vec::new();
+        for (veth, ipv6) in [(false, false), (false, true), (true, false), (true, true)] {
+            loads.extend([1, self.processors].map(|threads| Load {
+                connections,
+                threads,
+                ipv6,
+                veth,
+                requests: None,
+            }));
+        }
+        let kept = Load { threads: 1, requests: Some(requests), ..Load::default() };
+        loads.extend([kept, Load { veth: true, ..kept }]);
+        let observer = Observer::ours(&self.programs, &[]);
+        let measure = |load: Load| {
+            println!("{}", load.title());
+            let mut bare = Vec::new();
+            let rate = self.rate(&observer, (load, pairs), &mut bare)?;
+            let costs = self.costs(&observer, (load, 1), empty_run, rate)?;
+            Ok((load, Figure::of(bare)?, costs))
+        };
+        loads.into_iter().map(measure).collect()
+    }
+
+    /// The rate with the observer, as parts of that without it; without it they go to `bare`.
+    fn rate(
+        &self,
+        observer: &Observer,
+        (load, pairs): (Load, u32),
+        bare: &mut Vec<f64>,
+    ) -> anyhow::Result<Figure> {
         let mut parts = Vec::new();
-        for _ in 0..self.options.rounds {
-            let without = self.churn()?.rate();
+        for _ in 0..pairs {
+            let without = self.churn(load)?.rate();
             let watching = Watching::start(observer)?;
-            let with = self.churn()?.rate();
+            let with = self.churn(load)?.rate();
             drop(watching);
             bare.push(without);
             parts.push(with / without);
@@ -178,46 +315,39 @@ impl<'a> Bench<'a> {
         Figure::of(parts)
     }
 
-    /// Nanoseconds of the observer's programs for each connection, less the accounting, and how often they run.
-    fn kernel(&self, observer: &Observer) -> anyhow::Result<(Figure, f64)> {
-        let was = fs::read_to_string(STATISTICS).context("the kernel keeps no accounts of programs")?;
-        fs::write(STATISTICS, "1")?;
-        let measured = self.with_statistics(observer);
-        fs::write(STATISTICS, was.trim())?;
-        measured
-    }
-
-    fn with_statistics(&self, observer: &Observer) -> anyhow::Result<(Figure, f64)> {
+    /// That rate, and nanoseconds of the observer's programs for each connection or request, and how often they run.
+    fn costs(
+        &self,
+        observer: &Observer,
+        (load, times): (Load, u32),
+        empty_run: f64,
+        rate: Figure,
+    ) -> anyhow::Result<Costs> {
+        let _statistics = Statistics::on()?;
         let (mut nanoseconds, mut runs) = (Vec::new(), Vec::new());
         let watching = Watching::start(observer)?;
-        for _ in 0..3 {
+        for _ in 0..times {
             let before = programs::of(watching.pid())?;
-            let connections = f64::from(self.churn()?.connections);
-            let after = programs::of(watching.pid())?;
-            let spent = programs::between(&before, &after);
-            nanoseconds.push(spent.nanoseconds_less_accounting() / connections);
-            runs.push(spent.runs() / connections);
+            let done = self.churn(load)?.done();
+            let spent = programs::between(&before, &programs::of(watching.pid())?);
+            nanoseconds.push(spent.less(empty_run) / done);
+            runs.push(spent.runs / done);
         }
-        Ok((Figure::of(nanoseconds)?, Figure::of(runs)?.median))
+        let (kernel, runs) = (Figure::of(nanoseconds)?, Figure::of(runs)?.median);
+        Ok(Costs { name: observer.name.to_owned(), rate, kernel, runs })
     }
 
-    /// Connections, and what they took, once what was before has settled.
-    fn churn(&self) -> anyhow::Result<Churned> {
-        std::thread::sleep(SETTLES);
-        let churn = self.programs.join("churn");
-        let connections = self.options.connections.to_string();
-        let threads = self.options.threads.to_string();
-        let ipv6 = self.options.ipv6.then_some("--ipv6");
-        let line = cmd!(self.sh, "{churn} --connections {connections} --threads {threads} {ipv6...}")
-            .quiet()
-            .read()?;
-        serde_json::from_str(&line).context("churn says how many connections there were")
+    fn dearest(&self) -> anyhow::Result<Programs> {
+        let daemon = Watching::start(&Observer::ours(&self.programs, &[]))?;
+        let most = |figures: std::collections::BTreeMap<String, u64>| -> anyhow::Result<f64> {
+            let most = figures.into_values().max().context("there are programs")?;
+            Ok(f64::from(u32::try_from(most)?))
+        };
+        Ok(Programs { verified: most(verified(daemon.pid())?)?, stack: most(bytecode::stack_depths()?)? })
     }
-}
 
-impl Churned {
-    fn rate(&self) -> f64 {
-        f64::from(self.connections) / self.seconds
+    fn churn(&self, load: Load) -> anyhow::Result<Churned> {
+        load.churn(self.sh, &self.programs)
     }
 }
 

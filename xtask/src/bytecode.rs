@@ -8,8 +8,9 @@ mod manifest;
 mod object;
 mod recipe;
 mod sources;
+mod stack;
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, env, fs, path::Path};
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
@@ -79,6 +80,12 @@ pub(crate) fn verify() -> anyhow::Result<()> {
         if differing.len() == 1 { "is" } else { "are" },
         folder.display()
     )
+}
+
+/// Bytes of the kernel's stack that each committed program takes at most, of those for this machine.
+pub(crate) fn stack_depths() -> anyhow::Result<BTreeMap<String, u64>> {
+    let path = workspace::root().join(COMMITTED).join(manifest::object_file(env::consts::ARCH));
+    stack::depths(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?)
 }
 
 /// What the folder of the committed bytecode holds: file names and contents.

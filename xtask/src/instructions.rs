@@ -6,11 +6,11 @@
 
 use std::{collections::BTreeMap, fs};
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use clap::Args;
 use xshell::{Shell, cmd};
 
-use crate::{debian, vm::static_build, workspace};
+use crate::{baseline, debian, vm::static_build, workspace};
 
 /// What each part took.
 const BASELINE: &str = "bench/instructions.toml";
@@ -19,9 +19,6 @@ const HEAD: &str = "\
 # Instructions that each part of the user side takes for one close: `cargo xtask instructions --write`.
 # CI fails where a part takes a tenth more. Whoever changes a figure says why.
 ";
-
-/// How much more is too much, and how much less should be written down, in percent.
-const TOLERATED: u64 = 10;
 
 /// The parts, and how often each is done, in a short run and in a long one; what only the beginning takes is in both.
 const PARTS: &[(&str, [u64; 2])] = &[
@@ -49,30 +46,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let text = sh.read_file(BASELINE).context("`cargo xtask instructions --write` makes it")?;
     let before: BTreeMap<String, u64> = toml::from_str(&text).context(BASELINE)?;
-    let more = compare(&before, &counted)?;
-    ensure!(more.is_empty(), "more instructions than before for {}", more.join(", "));
-    Ok(())
-}
-
-/// Prints a line for each part; gives back those that take too much more than before.
-fn compare<'c>(
-    before: &BTreeMap<String, u64>,
-    counted: &'c BTreeMap<&str, u64>,
-) -> anyhow::Result<Vec<&'c str>> {
-    let mut more = Vec::new();
-    for (&name, &count) in counted {
-        let &before = before.get(name).with_context(|| format!("{BASELINE} says nothing of {name}"))?;
-        let verdict = if count * 100 > before * (100 + TOLERATED) {
-            more.push(name);
-            "TOO MANY"
-        } else if count * 100 < before * (100 - TOLERATED) {
-            "fewer: write that down"
-        } else {
-            "as before"
-        };
-        println!("{name:<9} {count:>8} instructions for a close, {before:>8} before: {verdict}");
-    }
-    Ok(more)
+    baseline::hold(&before, &counted, "instructions for a close")
 }
 
 fn count(sh: &Shell) -> anyhow::Result<BTreeMap<&'static str, u64>> {
@@ -111,13 +85,5 @@ mod tests {
     fn the_total_is_found() {
         assert_eq!(total("version: 1\nevents: Ir\nfn=(0) a\n1 2\ntotals: 1234\n"), Some(1234));
         assert_eq!(total("events: Ir\n"), None);
-    }
-
-    #[test]
-    fn a_tenth_more_is_too_much() {
-        let before = [("a".to_owned(), 1000), ("b".to_owned(), 1000), ("c".to_owned(), 1000)].into();
-        let counted = [("a", 1101), ("b", 1100), ("c", 500)].into();
-        assert_eq!(compare(&before, &counted).expect("all are known"), ["a"]);
-        assert!(compare(&BTreeMap::new(), &counted).is_err(), "what nobody wrote down");
     }
 }

@@ -4,6 +4,7 @@
 
 #![expect(clippy::print_stdout, reason = "developer commands talk to a terminal")]
 
+mod baseline;
 mod bench;
 mod bytecode;
 mod cache;
@@ -17,6 +18,7 @@ mod grafana;
 mod instructions;
 mod kubernetes;
 mod page;
+mod programs;
 mod prometheus;
 mod running;
 mod setup;
@@ -51,6 +53,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Count what each part of the user side takes for a close, and hold it against what it took before.
     Instructions(instructions::Options),
+    /// Ask the verifier what each program takes of the kernel, and hold it against what it took before.
+    Programs(programs::Options),
     /// Copy rules and dashboards to where the chart and the bases for Kubernetes have them.
     Kubernetes,
     /// Run the live tests on real kernels, old and new, in emulated machines.
@@ -71,6 +75,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Instructions(options) => instructions::run(&options),
+        Command::Programs(options) => programs::run(&options),
         Command::Kubernetes => kubernetes::write(),
         Command::Vm(options) => vm::run(&options),
         Command::Dist(options) => dist::run(&options),

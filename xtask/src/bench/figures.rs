@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::{Costs, observer::Daemon};
+use super::{Measured, tracked::Tracked};
 
 /// Of several measurements the one in the middle, and how far they range.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -47,10 +47,18 @@ impl Verdict {
     }
 }
 
+/// How many times longer a scrape may take with most of the TIME-WAITs than with none: the same, but for chance.
+const MOST_GROWTH: f64 = 2.0;
+
 /// What is promised, for tcp-close as it is started.
-pub(super) fn verdicts(ours: &Costs, daemon: &Daemon) -> Vec<Verdict> {
+pub(super) fn verdicts(measured: &Measured) -> anyhow::Result<Vec<Verdict>> {
     const MEGABYTE: f64 = 1e6;
-    vec![
+    let Measured { observers, daemon, tracked, recorded, programs, .. } = measured;
+    let ours = observers.first().context("tcp-close is the first of them")?;
+    let scrape = |tracked: &Tracked| tracked.scrape_seconds.median;
+    let (none, most) = tracked.first().zip(tracked.last()).context("scrapes were measured")?;
+    let lost = tracked.iter().map(|tracked| tracked.events_lost).sum::<f64>();
+    let mut verdicts = vec![
         Verdict::at_most("kernel time for a connection", ours.kernel.median, 1500.0, "ns"),
         Verdict::at_least("connection rate", ours.rate.median * 100.0, 95.0, "% of bare"),
         Verdict::at_most(
@@ -60,11 +68,28 @@ pub(super) fn verdicts(ours: &Costs, daemon: &Daemon) -> Vec<Verdict> {
             "ns",
         ),
         Verdict::at_most("memory before the first connection", daemon.resident_bytes / MEGABYTE, 30.0, "MB"),
+        Verdict::at_most("memory for each tracked minisock", recorded.bytes_each, 160.0, "bytes"),
+        Verdict::at_most(
+            &format!("memory with {} of them", recorded.minisocks),
+            recorded.resident_bytes / MEGABYTE,
+            200.0,
+            "MB",
+        ),
         Verdict::at_most("start to ready", daemon.start_seconds, 1.0, "s"),
         Verdict::at_most("processor when nothing happens", daemon.idle_part * 100.0, 0.1, "%"),
-        Verdict::at_most("scrape", daemon.scrape_seconds * 1e3, 5.0, "ms"),
-        Verdict::at_most("events lost", daemon.events_lost, 0.0, ""),
-    ]
+    ];
+    verdicts.extend(tracked.iter().map(|tracked| {
+        let what = format!("scrape with {:.0} minisocks tracked", tracked.minisocks);
+        Verdict::at_most(&what, scrape(tracked) * 1e3, 5.0, "ms")
+    }));
+    let growth = scrape(most) / scrape(none);
+    verdicts.extend([
+        Verdict::at_most("scrape with most of them, by the one with none", growth, MOST_GROWTH, ""),
+        Verdict::at_most("events lost", daemon.events_lost + lost, 0.0, ""),
+        Verdict::at_most("steps of the verifier in one program", programs.verified, 100_000.0, ""),
+        Verdict::at_most("stack of one program", programs.stack, 512.0, "bytes"),
+    ]);
+    Ok(verdicts)
 }
 
 #[cfg(test)]

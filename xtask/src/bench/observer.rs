@@ -1,7 +1,6 @@
 //! Those who watch connections: tcp-close, and its peers.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -9,18 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use rustix::{
-    param::{clock_ticks_per_second, page_size},
-    process::{Pid, Signal, kill_process},
-};
-use serde::Serialize;
+use rustix::process::{Pid, Signal, kill_process};
 use xshell::{Shell, cmd};
 
-use crate::{
-    clock::{self, wait_for},
-    debian::Unpacked,
-    running::free_port,
-};
+use super::process;
+use crate::{clock::wait_for, debian::Unpacked, running::free_port};
 
 /// How long an observer may take to attach.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -29,16 +21,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const UNSUPPORTED: i32 = 3;
 
 /// How long one that does not say so is given to attach.
-const ATTACHES: Duration = Duration::from_secs(3);
-
-/// How long nothing happens, when that is measured.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// How often the metrics are asked for, when that is measured.
-const SCRAPES: usize = 20;
+pub(super) const ATTACHES: Duration = Duration::from_secs(3);
 
 /// A program that watches every connection of the host.
-pub(super) struct Observer {
+pub(crate) struct Observer {
     pub(super) name: &'static str,
     program: PathBuf,
     arguments: &'static [&'static str],
@@ -48,15 +34,20 @@ pub(super) struct Observer {
 }
 
 impl Observer {
-    /// tcp-close as it is started, by each kind of hook, and the peers.
-    pub(super) fn all(tools: &Unpacked, programs: &Path) -> Vec<Self> {
-        let ours = |name, arguments| Self {
-            name,
+    /// tcp-close, with these arguments.
+    pub(crate) fn ours(programs: &Path, arguments: &'static [&'static str]) -> Self {
+        Self {
+            name: "tcp-close",
             program: programs.join("tcp-close"),
             arguments,
             environment: Vec::new(),
             answers: true,
-        };
+        }
+    }
+
+    /// tcp-close as it is started, by each kind of hook, and the peers.
+    pub(super) fn all(tools: &Unpacked, programs: &Path) -> Vec<Self> {
+        let ours = |name, arguments| Self { name, ..Self::ours(programs, arguments) };
         let peer = |name: &'static str| Self {
             name,
             program: name.into(),
@@ -76,14 +67,14 @@ impl Observer {
 }
 
 /// An observer at work, ended with this.
-pub(super) struct Watching {
+pub(crate) struct Watching {
     child: Child,
     port: u16,
 }
 
 impl Watching {
     /// Starts it, and waits until it is attached.
-    pub(super) fn start(observer: &Observer) -> anyhow::Result<Self> {
+    pub(crate) fn start(observer: &Observer) -> anyhow::Result<Self> {
         Self::start_if_offered(observer)?.with_context(|| format!("{} is not on this kernel", observer.name))
     }
 
@@ -93,7 +84,7 @@ impl Watching {
         let mut command = Command::new(&observer.program);
         if observer.answers {
             command.args(["daemon", "--web.listen-address", &format!("127.0.0.1:{port}")]);
-            command.args(["--socket", &format!("/run/tcp-close-bench-{port}.sock")]);
+            command.args(["--socket", &socket(port)]);
         }
         command.args(observer.arguments).envs(observer.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -117,7 +108,7 @@ impl Watching {
         Ok(Some(watching))
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
@@ -126,14 +117,28 @@ impl Watching {
     }
 
     /// What the daemon answers, or with these options of curl's what that says.
-    fn ask(&self, path: &str, options: &[&str]) -> anyhow::Result<String> {
+    pub(super) fn ask(&self, path: &str, options: &[&str]) -> anyhow::Result<String> {
         let sh = Shell::new()?;
         let url = format!("http://127.0.0.1:{}/{path}", self.port);
         Ok(cmd!(sh, "curl -sSf {options...} {url}").quiet().ignore_stderr().read()?)
     }
 
-    /// The sum of a metric's series.
-    fn metric(&self, name: &str) -> anyhow::Result<f64> {
+    /// Seconds until the metrics are all here.
+    pub(super) fn scrape(&self) -> anyhow::Result<f64> {
+        Ok(self.ask("metrics", &["-o", "/dev/null", "-w", "%{time_total}"])?.trim().parse()?)
+    }
+
+    /// Seconds until the answer to a question at its socket is all here.
+    pub(super) fn question(&self, path: &str) -> anyhow::Result<f64> {
+        let sh = Shell::new()?;
+        let (socket, url) = (socket(self.port), format!("http://localhost/{path}"));
+        let arguments = ["-sSf", "--unix-socket", &socket, "-o", "/dev/null", "-w", "%{time_total}"];
+        let taken = cmd!(sh, "curl {arguments...} {url}").quiet().read()?;
+        Ok(taken.trim().parse()?)
+    }
+
+    /// The sum of a metric's series, or the value of one of them.
+    pub(super) fn metric(&self, name: &str) -> anyhow::Result<f64> {
         let metrics = self.ask("metrics", &[])?;
         let of = |line: &str| {
             let rest = line.strip_prefix(name)?;
@@ -144,20 +149,13 @@ impl Watching {
     }
 
     /// Seconds of processor time so far.
-    fn processor_seconds(&self) -> anyhow::Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // Behind the name, which may have anything in it (proc_pid_stat(5)): the 14th and 15th field are times.
-        let (_, fields) = stat.rsplit_once(") ").context("a process has a name")?;
-        let ticks: u32 =
-            fields.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u32>().ok()).sum();
-        Ok(f64::from(ticks) / f64::from(u32::try_from(clock_ticks_per_second())?))
+    pub(super) fn processor_seconds(&self) -> anyhow::Result<f64> {
+        process::seconds_of(self.pid())
     }
 
     /// Memory that it has, in bytes.
-    fn resident_bytes(&self) -> anyhow::Result<f64> {
-        let statm = fs::read_to_string(format!("/proc/{}/statm", self.pid()))?;
-        let pages: u32 = statm.split(' ').nth(1).context("pages that are resident")?.parse()?;
-        Ok(f64::from(pages) * f64::from(u32::try_from(page_size())?))
+    pub(super) fn resident_bytes(&self) -> anyhow::Result<f64> {
+        process::resident_bytes_of(self.pid())
     }
 }
 
@@ -169,62 +167,7 @@ impl Drop for Watching {
     }
 }
 
-/// What the daemon costs besides.
-#[derive(Serialize)]
-pub(super) struct Daemon {
-    /// From its start until it is ready.
-    pub(super) start_seconds: f64,
-    /// Before the first connection.
-    pub(super) resident_bytes: f64,
-    /// With all TIME-WAITs of a run, and everything it remembers.
-    pub(super) resident_bytes_after: f64,
-    /// The part of a processor that it takes while nothing happens.
-    pub(super) idle_part: f64,
-    pub(super) events: f64,
-    pub(super) nanoseconds_per_event: f64,
-    pub(super) events_lost: f64,
-    /// What a scrape takes, of several the one in the middle.
-    pub(super) scrape_seconds: f64,
-}
-
-impl Daemon {
-    pub(super) fn measure(programs: &Path, churn: impl Fn() -> anyhow::Result<u32>) -> anyhow::Result<Self> {
-        println!("the daemon");
-        let observer = Observer {
-            name: "tcp-close",
-            program: programs.join("tcp-close"),
-            arguments: &[],
-            environment: Vec::new(),
-            answers: true,
-        };
-        let begun = clock::now();
-        let daemon = Watching::start(&observer)?;
-        let start_seconds = clock::now().saturating_sub(begun).as_secs_f64();
-        thread::sleep(ATTACHES);
-        let resident_bytes = daemon.resident_bytes()?;
-        let before_idling = daemon.processor_seconds()?;
-        thread::sleep(IDLE);
-        let idle_part = (daemon.processor_seconds()? - before_idling) / IDLE.as_secs_f64();
-        let (events, seconds) = (daemon.metric("tcp_close_events_total")?, daemon.processor_seconds()?);
-        churn()?;
-        thread::sleep(ATTACHES);
-        let seconds = daemon.processor_seconds()? - seconds;
-        let resident_bytes_after = daemon.resident_bytes()?;
-        let events = daemon.metric("tcp_close_events_total")? - events;
-        let mut scrapes = Vec::new();
-        for _ in 0..SCRAPES {
-            let taken = daemon.ask("metrics", &["-o", "/dev/null", "-w", "%{time_total}"])?;
-            scrapes.push(taken.trim().parse::<f64>()?);
-        }
-        Ok(Self {
-            start_seconds,
-            resident_bytes,
-            resident_bytes_after,
-            idle_part,
-            events,
-            nanoseconds_per_event: seconds * 1e9 / events.max(1.0),
-            events_lost: daemon.metric("tcp_close_events_lost_total")?,
-            scrape_seconds: super::figures::Figure::of(scrapes)?.median,
-        })
-    }
+/// Where the daemon answers other commands.
+fn socket(port: u16) -> String {
+    format!("/run/tcp-close-bench-{port}.sock")
 }

@@ -1,8 +1,36 @@
-//! The kernel's own account of the programs that an observer has loaded, as it stands beside each that is open.
+//! The kernel's own account of the programs that a process has loaded, as it stands beside each that is open.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, ensure};
+
+/// Switches the kernel's accounting of programs on, which costs some 50 ns for each time that one runs.
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+/// The kernel keeps accounts for as long as this is there.
+pub(super) struct Statistics {
+    was: String,
+}
+
+impl Statistics {
+    /// Whether somebody else has switched them on.
+    pub(super) fn are_on() -> anyhow::Result<bool> {
+        Ok(fs::read_to_string(STATISTICS).context("the kernel keeps no accounts of programs")?.trim() != "0")
+    }
+
+    pub(super) fn on() -> anyhow::Result<Self> {
+        let was = fs::read_to_string(STATISTICS).context("the kernel keeps no accounts of programs")?;
+        fs::write(STATISTICS, "1")?;
+        Ok(Self { was })
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        // It was written just before; there is nothing to do if it cannot be any more.
+        let _written = fs::write(STATISTICS, self.was.trim());
+    }
+}
 
 /// What a program has run for so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -36,56 +64,54 @@ fn account(info: &str) -> Option<(u64, Account)> {
     Some((field("prog_id")?, account))
 }
 
-/// What programs have run for in between: nanoseconds and runs, of each that ran.
-pub(super) struct Spent(Vec<(f64, f64)>);
+/// What programs have run for.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Spent {
+    nanoseconds: f64,
+    pub(super) runs: f64,
+}
 
+/// The same in between.
 pub(super) fn between(before: &Accounts, after: &Accounts) -> Spent {
     let spent = after.iter().filter_map(|(id, after)| {
         let before = before.get(id).copied().unwrap_or_default();
         let runs = u32::try_from(after.run_cnt.checked_sub(before.run_cnt)?).ok()?;
         let time = u32::try_from(after.run_time_ns.checked_sub(before.run_time_ns)?).ok()?;
-        (runs > 0).then(|| (f64::from(time), f64::from(runs)))
+        Some(Spent { nanoseconds: f64::from(time), runs: f64::from(runs) })
     });
-    Spent(spent.collect())
+    spent.fold(Spent::default(), |sum, one| Spent {
+        nanoseconds: sum.nanoseconds + one.nanoseconds,
+        runs: sum.runs + one.runs,
+    })
 }
-
-/// Programs that ran this seldom tell nothing of what a run takes.
-const MANY_RUNS: f64 = 1000.0;
 
 impl Spent {
-    pub(super) fn runs(&self) -> f64 {
-        self.0.iter().map(|(_, runs)| runs).sum()
+    /// Nanoseconds of a run, accounting included.
+    pub(super) fn of_a_run(&self) -> f64 {
+        self.nanoseconds / self.runs.max(1.0)
     }
 
-    /// Nanoseconds, less what the accounting itself takes of each run: what the cheapest of the programs takes, which is
-    /// more than an empty one would.
-    pub(super) fn nanoseconds_less_accounting(&self) -> f64 {
-        let often = self.0.iter().filter(|(_, runs)| *runs >= MANY_RUNS);
-        let accounting = often.map(|(time, runs)| time / runs).fold(f64::INFINITY, f64::min);
-        let accounting = if accounting.is_finite() { accounting.min(MOST_ACCOUNTING) } else { 0.0 };
-        self.0.iter().map(|(time, runs)| time - runs * accounting).sum()
+    /// Nanoseconds, less what each run of a program that does nothing takes: what the accounting itself does.
+    pub(super) fn less(&self, empty_run: f64) -> f64 {
+        self.nanoseconds - self.runs * empty_run
     }
 }
-
-/// What the accounting of a run takes at most, in nanoseconds: an observer may have no cheap program.
-const MOST_ACCOUNTING: f64 = 60.0;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_cheapest_program_tells_what_the_accounting_takes() {
+    fn accounts_are_read_and_summed() {
         let program = "pos:\t0\nprog_type:\t26\nprog_id:\t7\nrun_time_ns:\t90\nrun_cnt:\t9\n";
         let of = |run_time_ns, run_cnt| Account { run_time_ns, run_cnt };
         assert_eq!(account(program), Some((7, of(90, 9))));
         assert_eq!(account("link_type:\ttracing\nlink_id:\t1\nprog_id:\t7\n"), None);
         let before = Accounts::from([(1, of(1_000, 10))]);
-        let after =
-            Accounts::from([(1, of(501_000, 5_010)), (2, of(50_000, 1_000)), (3, of(9, 1)), (4, of(5, 0))]);
+        let after = Accounts::from([(1, of(501_000, 5_010)), (2, of(50_000, 1_000)), (4, of(5, 0))]);
         let spent = between(&before, &after);
-        assert_eq!(spent.runs().total_cmp(&6_001.0), std::cmp::Ordering::Equal);
-        // 50 ns a run by program 2; program 3 ran once, and tells nothing.
-        assert!((spent.nanoseconds_less_accounting() - (550_009.0 - 50.0 * 6_001.0)).abs() < 1e-6);
+        assert_eq!(spent, Spent { nanoseconds: 550_005.0, runs: 6_000.0 });
+        assert!((spent.less(50.0) - 250_005.0).abs() < 1e-6);
+        assert!((Spent { nanoseconds: 90.0, runs: 3.0 }.of_a_run() - 30.0).abs() < 1e-6);
     }
 }
