@@ -10,14 +10,14 @@ use xshell::{Shell, cmd};
 
 use crate::{
     bytecode::{self, Kernel},
-    clock, container, dist, fuzz, grafana, instructions, kubernetes, page, prometheus, test, units,
+    clock, container, dist, fuzz, grafana, instructions, kubernetes, page, programs, prometheus, test, units,
     vm::{self, static_build},
     workspace,
 };
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only these steps, in the order given; without any, all but `fuzz`, which takes minutes to build what runs for one.
+    /// Only these steps, in the order given; without any, all.
     steps: Vec<Step>,
 }
 
@@ -57,6 +57,8 @@ enum Step {
     Fuzz,
     /// No part of the user side takes a tenth more instructions for a close than it did.
     Instructions,
+    /// No program takes the verifier a tenth more steps than it did, nor a tenth more stack.
+    Programs,
     /// The live tests on this kernel.
     Live,
     /// The live tests on real kernels, old and new, in emulated machines: the brief matrix.
@@ -65,8 +67,8 @@ enum Step {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let sh = workspace::shell()?;
-    let usual = Step::value_variants().iter().copied().filter(|step| !matches!(step, Step::Fuzz));
-    let steps = if options.steps.is_empty() { usual.collect() } else { options.steps.clone() };
+    let steps =
+        if options.steps.is_empty() { Step::value_variants().to_vec() } else { options.steps.clone() };
     let mut outcomes = Vec::new();
     for step in &steps {
         let name = step.name();
@@ -139,6 +141,7 @@ impl Step {
             Self::Page => page::check(&static_build::shell()?)?,
             Self::Fuzz => fuzz::run_each(sh)?,
             Self::Instructions => instructions::run(&instructions::Options::default())?,
+            Self::Programs => programs::run(&programs::Options::default())?,
             Self::Live => test::live_with_second_chance(&static_build::shell()?)?,
             Self::Vm => vm::run_briefly()?,
         }

@@ -19,7 +19,10 @@ pub(crate) struct Options {
     /// Only the tests that need no privilege.
     #[arg(long)]
     unit: bool,
-    /// Only tests whose name contains this.
+    /// The live tests as long as is promised, where they are shorter by default.
+    #[arg(long, conflicts_with = "unit")]
+    full: bool,
+    /// Only tests whose name contains this; of the live tests also the name of a file in test/tests, which means all in it.
     filter: Option<String>,
 }
 
@@ -29,7 +32,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         unit(&sh, options.filter.as_deref())?;
     }
     if !options.unit {
-        live(&sh, options.filter.as_deref())?;
+        live(&sh, options.filter.as_deref(), options.full)?;
     }
     Ok(())
 }
@@ -44,9 +47,12 @@ pub(crate) fn unit(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn live(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
+fn live(sh: &Shell, filter: Option<&str>, full: bool) -> anyhow::Result<()> {
     println!("live tests on this kernel");
-    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], filter.as_slice())?;
+    let is_file = |name: &&str| sh.path_exists(format!("test/tests/{name}.rs"));
+    let (file, name) = (filter.filter(is_file), filter.filter(|name| !is_file(name)));
+    let chosen = Chosen { full, file, tests: name.as_slice() };
+    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], &chosen)?;
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
@@ -58,7 +64,7 @@ pub(crate) fn live(sh: &Shell, filter: Option<&str>) -> anyhow::Result<()> {
 /// In `vm` there is no second chance.
 pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
     println!("live tests on this kernel");
-    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], &[])?;
+    let Outcome { failed, .. } = live_tests(sh, &["--test-threads", "8"], &Chosen::default())?;
     if failed.is_empty() {
         return Ok(());
     }
@@ -66,12 +72,26 @@ pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
     ensure!(failed.len() <= MOST_SECOND_CHANCES, "failed: {names}");
     println!("\nfailed beside others, now alone: {names}");
     let tests: Vec<&str> = failed.iter().map(String::as_str).collect();
-    let again = live_tests(sh, &["--test-threads", "1", "--exact"], &tests)?;
+    let chosen = Chosen { tests: &tests, ..Chosen::default() };
+    let again = live_tests(sh, &["--test-threads", "1", "--exact"], &chosen)?;
     ensure!(again.failed.is_empty(), "failed twice: {}", again.failed.join(", "));
     ensure!(again.passed == tests.len(), "not all of them were run again: {names}");
     println!("failed beside others and passed alone: {names}");
     Ok(())
 }
+
+/// Live tests that are wanted; by default all, as long as CI has time for.
+#[derive(Default)]
+struct Chosen<'a> {
+    full: bool,
+    /// All in this file.
+    file: Option<&'a str>,
+    /// Those whose names have these in them.
+    tests: &'a [&'a str],
+}
+
+/// Tests that are for a machine of their own, which `vm` has.
+const NOT_HERE: &str = "machine::";
 
 /// More failures than these are no accident.
 const MOST_SECOND_CHANCES: usize = 2;
@@ -101,7 +121,7 @@ impl Outcome {
 }
 
 /// Runs live tests. That some fail is no error, but that a program of them dies.
-fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Outcome> {
+fn live_tests(sh: &Shell, options: &[&str], chosen: &Chosen<'_>) -> anyhow::Result<Outcome> {
     let root = rustix::process::geteuid().is_root();
     ensure!(
         root || cmd!(sh, "sudo --version").quiet().ignore_stdout().ignore_stderr().run().is_ok(),
@@ -112,11 +132,17 @@ fn live_tests(sh: &Shell, options: &[&str], tests: &[&str]) -> anyhow::Result<Ou
     // cargo itself stays unprivileged, so that no file in the target directory becomes root's.
     let runner = ["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"];
     let runner = if root { &[][..] } else { &runner[..] };
-    let command = cmd!(
+    let &Chosen { full, file, tests } = chosen;
+    let file = file.map(|name| ["--test", name]);
+    let file = file.iter().flatten();
+    let mut command = cmd!(
         sh,
-        "cargo {runner...} test --release --package tcp-close-test --no-fail-fast -- {options...} {tests...}"
+        "cargo {runner...} test --release --package tcp-close-test --no-fail-fast {file...} -- {options...} --skip {NOT_HERE} {tests...}"
     )
     .env("TCP_CLOSE_BIN", program);
+    if full {
+        command = command.env("TCP_CLOSE_TEST_FULL", "1");
+    }
     println!("$ {command}");
     let mut cargo = Command::from(command).stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let mut outcome = Outcome::default();

@@ -65,6 +65,9 @@ const TEST_THREADS: &str = "1";
 /// takes a millisecond to emulate.
 const CONNECTIONS: u32 = 1000;
 
+/// What the names begin with of tests that do something to a machine as a whole.
+const OF_A_MACHINE: &str = "machine::";
+
 /// The first process of every machine.
 const INIT: &str = include_str!("vm/init.sh");
 
@@ -412,6 +415,7 @@ impl Bench {
         files.file("bin/tcp-close", &self.programs.tcp_close)?;
         if let Some(tests) = &self.programs.tests {
             files.file("bin/live", &tests.live)?;
+            files.file("bin/faults", &tests.faults)?;
             files.file("bin/with-capabilities", &tests.with_capabilities)?;
         }
         files.file("bin/restricted", restricted(&variant.conditions).as_bytes())?;
@@ -438,13 +442,16 @@ fn job(variant: &Variant, extras: &Extras) -> String {
     let families: Vec<&str> = variant.checked().iter().map(|family| family.name()).collect();
     lines.push(format!("families='{}'", families.join(" ")));
     lines.push(". /check".to_owned());
-    let picked: Vec<String> = match tests {
+    let programs = match tests {
         Tests::None => {
             lines.push("echo VM-NO-TESTS".to_owned());
             return lines.join("\n");
         }
-        Tests::AllBut(left_out) => left_out.iter().map(|name| format!("--skip {}", quoted(name))).collect(),
-        Tests::Matching(names) => names.iter().map(|name| quoted(name)).collect(),
+        Tests::AllBut(left_out) => {
+            let skip: Vec<String> = left_out.iter().map(|name| format!("--skip {}", quoted(name))).collect();
+            vec![("live", skip)]
+        }
+        Tests::Matching(names) => by_program(names),
     };
     lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
     lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
@@ -453,14 +460,28 @@ fn job(variant: &Variant, extras: &Extras) -> String {
     }
     // libtest tells times only to those who may use what is unstable.
     lines.push("export RUSTC_BOOTSTRAP=1".to_owned());
+    lines.push("export TCP_CLOSE_TEST_MACHINE=1".to_owned());
     let report = format!("-Z unstable-options --report-time --test-threads {TEST_THREADS}");
-    let tests = format!("/bin/live {report} {}", picked.join(" "));
+    lines.extend(["tests() {", "    failed=0"].map(str::to_owned));
+    for (program, picked) in programs {
+        lines.push(format!("    /bin/{program} {report} {} || failed=$?", picked.join(" ")));
+    }
+    lines.extend(["    return $failed", "}"].map(str::to_owned));
     lines.extend(if extras.record.is_some() {
-        recordings::made_by(&tests)
+        recordings::made_by("tests")
     } else {
-        vec![format!("exec {tests}")]
+        ["tests", "exit $?"].map(str::to_owned).into()
     });
     lines.join("\n")
+}
+
+/// The programs that have tests of these names, each with those that are its own.
+fn by_program(names: &[String]) -> Vec<(&'static str, Vec<String>)> {
+    let (of_machines, others): (Vec<&String>, Vec<&String>) =
+        names.iter().partition(|name| name.starts_with(OF_A_MACHINE));
+    let programs = [("live", others), ("faults", of_machines)];
+    let wanted = programs.into_iter().filter(|(_, names)| !names.is_empty());
+    wanted.map(|(program, names)| (program, names.into_iter().map(|name| quoted(name)).collect())).collect()
 }
 
 /// A script that is tcp-close with fewer capabilities.

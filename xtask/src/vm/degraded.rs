@@ -48,7 +48,7 @@ pub(super) fn all() -> Vec<Degraded> {
         // Under a clock that really waits, only what waits for nothing long.
         Degraded {
             conditions: Conditions { two_cpus: true, ..usual() },
-            tests: &["orderly::the_", "crowd::"],
+            tests: &["orderly::the_", "crowd::", "machine::"],
         },
     ]
 }

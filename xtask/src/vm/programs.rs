@@ -17,6 +17,8 @@ pub(super) struct Programs {
 /// What is built with the live tests.
 pub(super) struct Tests {
     pub(super) live: Vec<u8>,
+    /// What is done to a machine as a whole.
+    pub(super) faults: Vec<u8>,
     /// Runs another with fewer capabilities.
     pub(super) with_capabilities: Vec<u8>,
 }
@@ -33,10 +35,14 @@ impl Programs {
 impl Tests {
     fn build(sh: &Shell, arch: Arch, tools: &Tools) -> anyhow::Result<Self> {
         println!("building the live tests for {}", arch.name());
-        let live = cmd!(sh, "cargo test --package tcp-close-test --test live --no-run");
+        let live = cmd!(sh, "cargo test --package tcp-close-test --test live --test faults --no-run");
         // cargo builds the programs of a package with its tests.
         let test = static_build::command(sh, live, arch, tools)?.read()?;
-        Ok(Self { live: built(&test, "live")?, with_capabilities: built(&test, "with-capabilities")? })
+        Ok(Self {
+            live: built(&test, "live")?,
+            faults: built(&test, "faults")?,
+            with_capabilities: built(&test, "with-capabilities")?,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 /// The scenarios of one run.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Scenarios {
-    /// How many libtest is about to run, once it has said so.
+    /// How many libtest is about to run, once it has said so; of several programs, all together.
     pub(super) planned: usize,
     pub(super) passed: usize,
     /// The names of those that failed.
@@ -13,6 +13,8 @@ pub(super) struct Scenarios {
     /// What libtest shows of the failed ones at the end.
     pub(super) details: Vec<String>,
     shows_details: bool,
+    /// The program that runs has shown them.
+    has_shown_details: bool,
 }
 
 impl Scenarios {
@@ -42,11 +44,12 @@ impl Scenarios {
             self.shows_details = false;
         } else if line == "failures:" {
             // The first time with details, the second time with names only.
-            self.shows_details = self.details.is_empty();
+            self.shows_details = !std::mem::replace(&mut self.has_shown_details, true);
         } else if self.shows_details {
             self.details.push(line.to_owned());
         } else if let Some(count) = line.strip_prefix("running ").and_then(|rest| rest.split(' ').next()) {
-            self.planned = count.parse().unwrap_or_default();
+            self.planned += count.parse::<usize>().unwrap_or_default();
+            self.has_shown_details = false;
         } else if let Some((name, outcome)) =
             line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... "))
         {
@@ -89,6 +92,15 @@ mod tests {
                        ---- a::b stdout ----\ntest of nothing ... ok\n\n---- a::d stdout ----\nassertion failed\n\n\n\
                        failures:\n    a::b\n    a::d\n\ntest result: FAILED. 1 passed; 2 failed\n";
         check(console, 3, 1, &["a::b", "a::d"], 8);
+    }
+
+    #[test]
+    fn one_program_came_after_the_other() {
+        let console = "running 2 tests\ntest a::b ... FAILED\ntest a::c ... ok\n\nfailures:\n\n---- a::b stdout ----\n\n\
+                       failures:\n    a::b\n\ntest result: FAILED. 1 passed; 1 failed\n\n\
+                       running 1 test\ntest d::e ... FAILED\n\nfailures:\n\n---- d::e stdout ----\nassertion failed\n\n\
+                       failures:\n    d::e\n\ntest result: FAILED. 0 passed; 1 failed\n";
+        check(console, 3, 1, &["a::b", "d::e"], 7);
     }
 
     #[test]
