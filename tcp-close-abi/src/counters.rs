@@ -30,8 +30,10 @@ pub struct Counters {
     pub submitted: [u64; Self::KINDS],
     /// Records lost because the ring was full, by [`RecordKind`].
     pub lost: [u64; Self::KINDS],
+    /// Sockets whose opener had to make room for another's.
+    pub openers_evicted: u64,
     /// Always 0; it keeps CPUs out of each other's cache lines.
-    pub reserved: [u64; 6],
+    pub reserved: [u64; 5],
 }
 
 impl Counters {
@@ -47,7 +49,8 @@ impl Counters {
         unreadable: 0,
         submitted: [0; Self::KINDS],
         lost: [0; Self::KINDS],
-        reserved: [0; 6],
+        openers_evicted: 0,
+        reserved: [0; 5],
     };
 
     /// Records lost of all kinds.
@@ -61,5 +64,5 @@ impl Counters {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 6));
+const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 1 + 5));
 const _: () = assert!(size_of::<Counters>().is_multiple_of(64));

@@ -446,13 +446,13 @@ fn kernel_settings(
     })
 }
 
-/// How often each CPU wakes the reader: so often that a quarter of the ring is filled in between by the commonest kind of
-/// record, even if all CPUs come to it at once.
+/// How often each CPU wakes the reader for a kind of record: so often that a quarter of the ring is filled with that kind
+/// in between, even if all CPUs there may ever be come to it at once.
 fn wake_every(ring_bytes: u32) -> u64 {
     /// A record of most kinds, with its header in the ring.
     const RECORD: u64 = 256;
     // Where the CPUs cannot be counted, the reader still looks in by itself.
-    let cpus = aya::util::online_cpus().map_or(1, |cpus| cpus.len().max(1) as u64);
+    let cpus = counters::cpus().map_or(1, u64::from);
     let records = u64::from(ring_bytes) / 4 / RECORD / cpus;
     1 << records.max(1).ilog2()
 }

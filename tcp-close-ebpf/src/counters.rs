@@ -49,6 +49,10 @@ pub(crate) fn reset_received() {
     increment(|counters| &mut counters.resets_received);
 }
 
+pub(crate) fn opener_evicted() {
+    increment(|counters| &mut counters.openers_evicted);
+}
+
 pub(crate) fn unreadable() {
     increment(|counters| &mut counters.unreadable);
 }

@@ -6,6 +6,7 @@
 use aya_ebpf::{macros::map, maps::Array};
 
 use crate::{
+    counters,
     kernel::{LAYOUT, Memory, SETTINGS, constant, name_current},
     socket::TcpSocket,
 };
@@ -48,7 +49,8 @@ struct Place {
     check: u64,
 }
 
-/// How many there are: 6 MB.
+/// How many there are: for four times as many connections as one address can have to one destination by default, 6 MB of
+/// kernel memory.
 const PLACES: u32 = 1 << 17;
 
 #[map]
@@ -120,7 +122,14 @@ fn free(socket: u64) -> Option<*mut Place> {
     }
     // SAFETY: as in `holder`; who writes it too writes the same.
     unsafe { (*own).spills = 1 };
-    other(socket, 0).filter(|&place| holder(place) == 0).or_else(|| other(socket, 1))
+    if let Some(free) = other(socket, 0).filter(|&place| holder(place) == 0) {
+        return Some(free);
+    }
+    let last = other(socket, 1)?;
+    if holder(last) != 0 {
+        counters::opener_evicted();
+    }
+    Some(last)
 }
 
 /// The running process, of this thread group, connects this socket, which is known by `identity`.
@@ -132,12 +141,16 @@ pub(crate) fn remember<M: Memory>(socket: &TcpSocket<M>, identity: u64, pid: u32
     let mut comm = [0_u64; 2];
     name_current(&mut comm);
     if let Some(place) = free(identity) {
-        // SAFETY: as in `holder`.
-        let spills = unsafe { (*place).spills };
-        let mut opener = Place { socket: identity, comm, pid, remote_port, spills, check: 0 };
-        opener.check = opener.folded();
-        // SAFETY: as in `holder`; who reads it meanwhile finds that it does not fit together.
-        unsafe { *place = opener };
+        let opener = Place { socket: identity, comm, pid, remote_port, spills: 0, check: 0 };
+        // SAFETY: as in `holder`; who reads it meanwhile finds that it does not fit together. Whether it spills another CPU
+        // may say at any time, so that is left alone.
+        unsafe {
+            (*place).socket = identity;
+            (*place).comm = comm;
+            (*place).pid = pid;
+            (*place).remote_port = remote_port;
+            (*place).check = opener.folded();
+        }
     }
 }
 

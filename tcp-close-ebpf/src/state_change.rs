@@ -55,10 +55,12 @@ const PROGRAMS: u32 = 3;
 pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
     let owner = owner(sk).unwrap_or(None);
     let change = Change { sk: sk.address(), old, new };
-    if let Some(address) = change.taken_by(program, owner)
-        && let Some(socket) = TcpSocket::watched(sk)
-    {
-        take(&socket, address, old, new, owner);
+    let Some(address) = change.taken_by(program, owner) else {
+        return;
+    };
+    match TcpSocket::watched(sk) {
+        Some(socket) => take(&socket, address, old, new, owner),
+        None => leave(sk, address, new),
     }
 }
 
@@ -83,8 +85,10 @@ impl Change {
             return None;
         }
         *taken = Taken { change: self, by: program, seen: 0 };
-        // SAFETY: it was just written.
-        Some(unsafe { (&raw const taken.change.sk).read_volatile() })
+        let number = &raw const taken.change.sk;
+        // SAFETY: it was just written. Were it another's by now, the two threads would have those bits in common.
+        let (address, still) = unsafe { (number.read_volatile(), number.read_volatile()) };
+        (still == self.sk).then_some(address)
     }
 }
 
@@ -119,6 +123,15 @@ pub(crate) fn take<M: Memory>(
     }
     if new == CLOSE {
         opener::forget(identity);
+    }
+}
+
+/// Takes a change of a socket that is not watched. It may have been until its local port was known, which is after
+/// `connect()` has begun; its opener is of no interest any more.
+#[inline(always)]
+pub(crate) fn leave<M: Memory>(sk: M, address: u64, new: u32) {
+    if new == CLOSE && constant(&SETTINGS.local_ports[1]) != 0 {
+        opener::forget(if constant(&SETTINGS.cookies) == 0 { address } else { sk.identity() });
     }
 }
 

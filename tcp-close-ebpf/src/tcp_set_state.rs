@@ -16,7 +16,7 @@ use crate::{
     counters,
     kernel::{LAYOUT, Memory as _, Typed, Untyped},
     socket::TcpSocket,
-    state_change::{owner, seen_by, take},
+    state_change::{leave, owner, seen_by, take},
 };
 
 #[fentry(function = "tcp_set_state")]
@@ -56,8 +56,9 @@ fn kprobe_tcp_set_state(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn untyped(sk: Untyped, new: u32) -> Result<(), i32> {
-    if let Some(socket) = TcpSocket::watched_untyped(sk)? {
-        take(&socket, sk.address(), u32::from(sk.get::<u8>(&LAYOUT.state)?), new, owner(sk)?);
+    match TcpSocket::watched_untyped(sk)? {
+        Some(socket) => take(&socket, sk.address(), u32::from(sk.get::<u8>(&LAYOUT.state)?), new, owner(sk)?),
+        None => leave(sk, sk.address(), new),
     }
     Ok(())
 }

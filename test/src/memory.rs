@@ -33,8 +33,8 @@ impl LittleMemory {
     }
 
     fn make(bytes: u64) -> anyhow::Result<Self> {
-        let (root, limit, killed) = if Path::new(V1).join("memory.limit_in_bytes").exists() {
-            (V1, "memory.limit_in_bytes", "memory.oom_control")
+        let (root, limit, swap, killed) = if Path::new(V1).join("memory.limit_in_bytes").exists() {
+            (V1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.oom_control")
         } else {
             let controllers = Path::new(V2).join("cgroup.controllers");
             let controllers = fs::read_to_string(controllers).unwrap_or_default();
@@ -43,12 +43,16 @@ impl LittleMemory {
             }
             let control = Path::new(V2).join("cgroup.subtree_control");
             fs::write(&control, "+memory").with_context(|| format!("write {}", control.display()))?;
-            (V2, "memory.max", "memory.events")
+            (V2, "memory.max", "memory.swap.max", "memory.events")
         };
         let path = Path::new(root).join(format!("tcp-close-test-{}-little", process::id()));
         fs::create_dir(&path).with_context(|| format!("make cgroup {}", path.display()))?;
         let made = Self { path, killed };
         made.write(limit, &bytes.to_string())?;
+        // A host may have none to account for. Version 1 counts memory in.
+        if made.path.join(swap).exists() {
+            made.write(swap, &if root == V1 { bytes } else { 0 }.to_string())?;
+        }
         Ok(made)
     }
 

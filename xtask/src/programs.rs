@@ -4,7 +4,7 @@
 //! How the verifier goes about it differs from kernel to kernel, so its steps are compared on the kernel of which they were
 //! written down; and it tells them of programs that were loaded there. Stack is the object's alone.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, env, fs};
 
 use anyhow::Context as _;
 use aya::programs::loaded_programs;
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 /// By program.
 #[derive(Deserialize, Serialize)]
 struct Baseline {
-    /// As `6.18`.
+    /// As `6.18 x86_64`.
     kernel: String,
     /// Of every program for this architecture.
     stack: BTreeMap<String, u64>,
@@ -52,28 +52,34 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let sh = static_build::shell()?;
     cmd!(sh, "cargo build --release --package tcp-close-daemon --bin tcp-close").run()?;
     let daemon = Watching::start(&Observer::ours(&workspace::release_dir(&sh)?, &[]))?;
-    let now = Baseline {
-        kernel: kernel(&sh)?,
-        stack: bytecode::stack_depths()?,
-        verified: verified(daemon.pid())?,
-    };
+    let (kernel, stack) = (kernel(&sh)?, bytecode::stack_depths()?);
     if options.write {
+        let now = Baseline { kernel, stack, verified: verified(daemon.pid())? };
         return Ok(sh.write_file(BASELINE, format!("{HEAD}{}", toml::to_string(&now)?))?);
     }
     let text = sh.read_file(BASELINE).context("`cargo xtask programs --write` makes it")?;
     let before: Baseline = toml::from_str(&text).context(BASELINE)?;
-    let stack = baseline::hold(&before.stack, &now.stack, "bytes of stack");
-    if before.kernel != now.kernel {
-        println!("steps of the verifier are known of Linux {}, and this is {}", before.kernel, now.kernel);
+    let stack = baseline::hold(&before.stack, &stack, "bytes of stack");
+    if before.kernel != kernel {
+        println!("steps of the verifier are known of Linux {}, and this is {kernel}", before.kernel);
         return stack;
     }
-    baseline::hold(&before.verified, &now.verified, "steps of the verifier").and(stack)
+    let mut verified = verified(daemon.pid())?;
+    verified.retain(|name, steps| {
+        let is_known = before.verified.contains_key(name);
+        if !is_known {
+            println!("{name} takes {steps} steps here; where they were written down, it was not loaded");
+        }
+        is_known
+    });
+    baseline::hold(&before.verified, &verified, "steps of the verifier").and(stack)
 }
 
-/// The first two numbers of the release.
+/// The first two numbers of the release, and the architecture.
 fn kernel(sh: &Shell) -> anyhow::Result<String> {
     let release = cmd!(sh, "uname -r").quiet().read()?;
-    Ok(release.split(['.', '-']).take(2).collect::<Vec<_>>().join("."))
+    let numbers: Vec<&str> = release.split(['.', '-']).take(2).collect();
+    Ok(format!("{} {}", numbers.join("."), env::consts::ARCH))
 }
 
 /// Steps that the verifier took for each program that a process has open.
@@ -87,7 +93,9 @@ pub(crate) fn verified(pid: u32) -> anyhow::Result<BTreeMap<String, u64>> {
         if open.contains(&program.id()) {
             let name = program.name_as_str().context("the name of a program")?;
             let steps = program.verified_instruction_count().context("Linux tells the steps since 5.16")?;
-            verified.insert(in_full(&names, name).to_owned(), steps.into());
+            // Where several have one name, the most of any.
+            let most = verified.entry(in_full(&names, name).to_owned()).or_default();
+            *most = u64::from(steps).max(*most);
         }
     }
     Ok(verified)

@@ -58,8 +58,11 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that a client may be behind; then its answer waits.
 const CHUNKS_BEHIND: usize = 4;
 
-/// Bytes that a client may say: more than hyper takes for a question.
-const MOST_SAID: usize = 512 << 10;
+/// Bytes of a question, which is a few lines, with its headers.
+const QUESTION_BYTES: usize = 64 << 10;
+
+/// Bytes that a client may say: more than is taken for a question.
+const MOST_SAID: usize = 2 * QUESTION_BYTES;
 
 /// Answers that may be on their way at a time: each has a whole table in it.
 const ANSWERS: usize = 2;
@@ -166,7 +169,10 @@ pub async fn converse(
         async move { Ok::<_, Infallible>(answer(&request, &daemon, &client).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(QUESTION).keep_alive(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(QUESTION)
+        .keep_alive(false)
+        .max_buf_size(QUESTION_BYTES);
     let (says, hears) = split(stream);
     let (question, said) = simplex(MOST_SAID);
     tokio::select! {

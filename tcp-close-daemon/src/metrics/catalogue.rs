@@ -189,6 +189,7 @@ impl Catalogue {
             catalogue.tracked_limit.with_label_values(&[table]);
             catalogue.tracked_evicted_total.with_label_values(&[table]);
         }
+        catalogue.tracked_evicted_total.with_label_values(&["openers"]);
         Ok(catalogue)
     }
 

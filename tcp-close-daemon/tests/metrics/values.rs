@@ -392,6 +392,7 @@ fn the_kernel_sides_counts_are_carried_over() {
         // A reason this kernel's BTF does not name.
         set(&mut counters.resets_sent, 40, 1);
         counters.unreadable = 8;
+        counters.openers_evicted = 11;
         set(&mut counters.submitted, RecordKind::TimerStart as usize, 10);
         set(&mut counters.submitted, RecordKind::Segment as usize, 11);
         set(&mut counters.lost, RecordKind::StateChange as usize, 2);
@@ -411,6 +412,7 @@ fn the_kernel_sides_counts_are_carried_over() {
         orphaned_total{state="fin_wait1"} +2
         resets_total{direction="sent",reason="tcp_abort_on_close"} +6
         resets_total{direction="sent",reason="unknown"} +1
+        tracked_evicted_total{table="openers"} +11
         transitions_total{from="established",to="fin_wait1"} +3
         transitions_total{from="listen",to="established"} +1 (new)
         transitions_total{from="syn_sent",to="close"} +5

@@ -110,7 +110,7 @@ fn warm_up(daemon: &Daemon, until: Duration) -> Used {
     /// `--remember`, by default, of connections and as many TIME-WAITs.
     const REMEMBERED: f64 = 50_000.0;
     let left = until.saturating_sub(clock::now());
-    daemon.scrape_until(4 * left, |exposition| {
+    daemon.scrape_until((4 * left).max(Duration::from_secs(60)), |exposition| {
         let ends = exposition.sum("tcp_close_endpoints_closed_total");
         (clock::now() < until || ends < REMEMBERED).then(|| format!("{ends} ends are told"))
     });

@@ -246,7 +246,8 @@ const IS_FINE: &str = "HTTP/1.1 200 ";
 /// What it answers, which may be that it is busy.
 fn ask(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("connect to the daemon");
-    stream.set_read_timeout(Some(3 * PATIENCE)).expect("a time");
+    // Longer than any test lets it stand still.
+    stream.set_read_timeout(Some(10 * PATIENCE)).expect("a time");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("ask");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("read the answer");

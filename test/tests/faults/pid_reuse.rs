@@ -80,20 +80,24 @@ struct Second {
 impl Second {
     fn closes(client: &OwnedFd, number: Pid) -> io::Result<Self> {
         let (waits, stays) = io::pipe()?;
-        let (client, waits_for, kept) = (client.as_raw_fd(), waits.as_raw_fd(), stays.as_raw_fd());
+        let (client, waits_for) = (client.as_raw_fd(), waits.as_raw_fd());
         let wanted = [number.as_raw_nonzero().get()];
         // SAFETY: all of its fields are numbers, for which 0 means nothing.
         let mut arguments: libc::clone_args = unsafe { zeroed() };
         arguments.exit_signal = libc::SIGCHLD.unsigned_abs().into();
         arguments.set_tid = wanted.as_ptr() as u64;
         arguments.set_tid_size = 1;
+        // What other tests have open must end when they say so.
+        let [low, high] = [client.min(waits_for), client.max(waits_for)].map(i32::cast_unsigned);
         // SAFETY: memory is not shared, so that this is what fork does; the child makes system calls alone, and ends.
         match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) } {
             -1 => Err(Error::last_os_error()),
             // SAFETY: all of these are open here, a copy of the process that holds them.
             0 => unsafe {
                 call_oneself(c"second");
-                libc::close(kept);
+                libc::close_range(3, low - 1, 0);
+                libc::close_range(low + 1, high - 1, 0);
+                libc::close_range(high + 1, libc::c_uint::MAX, 0);
                 libc::shutdown(client, libc::SHUT_WR);
                 // To the end of the pipe: nobody writes.
                 libc::read(waits_for, [0_u8].as_mut_ptr().cast(), 1);

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -31,7 +31,7 @@ impl Daemon {
         let socket =
             std::env::temp_dir().join(format!("tcp-close-load-{}-{number}.sock", std::process::id()));
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/tcp-close");
-        let mut child = Command::new(std::env::var_os("TCP_CLOSE_BIN").unwrap_or_else(|| built.into()))
+        let child = Command::new(std::env::var_os("TCP_CLOSE_BIN").unwrap_or_else(|| built.into()))
             .args(["daemon", "--web.listen-address", "127.0.0.1:0", "--socket"])
             .arg(&socket)
             .args(namespaces.iter().flat_map(|netns| ["--netns".to_owned(), netns.inode().to_string()]))
@@ -40,9 +40,11 @@ impl Daemon {
             .stderr(Stdio::piped())
             .spawn()
             .expect("start tcp-close; TCP_CLOSE_BIN names it, or cargo build --release makes it");
-        let mut lines = BufReader::new(child.stderr.take().expect("stderr is piped")).lines();
+        // Ended from here on, whatever comes.
+        let mut daemon = Self { child, address: (Ipv4Addr::LOCALHOST, 0).into(), socket, log: None };
+        let mut lines = BufReader::new(daemon.child.stderr.take().expect("stderr is piped")).lines();
         let mut said = Vec::new();
-        let port = loop {
+        daemon.address.set_port(loop {
             let line = lines.next().unwrap_or_else(|| panic!("it ended before it was ready: {said:#?}"));
             let line = line.expect("its log is text");
             if line.contains("ready") {
@@ -51,10 +53,9 @@ impl Daemon {
                 break digits.parse().expect("a port");
             }
             said.push(line);
-        };
-        let log = thread::spawn(move || lines.for_each(drop));
-        let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
-        Self { child, address, socket, log: Some(log) }
+        });
+        daemon.log = Some(thread::spawn(move || lines.for_each(drop)));
+        daemon
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,16 +1,15 @@
 //! The kernel's own account of the programs that a process has loaded, as it stands beside each that is open.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, os::fd::OwnedFd};
 
 use anyhow::{Context as _, ensure};
+use aya::sys::{Stats, enable_stats};
 
-/// Switches the kernel's accounting of programs on, which costs some 50 ns for each time that one runs.
+/// Whether somebody has switched the kernel's accounting of programs on, which costs some 50 ns for each time that one runs.
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
 /// The kernel keeps accounts for as long as this is there.
-pub(super) struct Statistics {
-    was: String,
-}
+pub(super) struct Statistics(#[expect(dead_code, reason = "it is only held")] OwnedFd);
 
 impl Statistics {
     /// Whether somebody else has switched them on.
@@ -19,16 +18,7 @@ impl Statistics {
     }
 
     pub(super) fn on() -> anyhow::Result<Self> {
-        let was = fs::read_to_string(STATISTICS).context("the kernel keeps no accounts of programs")?;
-        fs::write(STATISTICS, "1")?;
-        Ok(Self { was })
-    }
-}
-
-impl Drop for Statistics {
-    fn drop(&mut self) {
-        // It was written just before; there is nothing to do if it cannot be any more.
-        let _written = fs::write(STATISTICS, self.was.trim());
+        enable_stats(Stats::RunTime).map(Self).context("the kernel keeps no accounts of programs")
     }
 }
 
@@ -75,9 +65,10 @@ pub(super) struct Spent {
 pub(super) fn between(before: &Accounts, after: &Accounts) -> Spent {
     let spent = after.iter().filter_map(|(id, after)| {
         let before = before.get(id).copied().unwrap_or_default();
-        let runs = u32::try_from(after.run_cnt.checked_sub(before.run_cnt)?).ok()?;
-        let time = u32::try_from(after.run_time_ns.checked_sub(before.run_time_ns)?).ok()?;
-        Some(Spent { nanoseconds: f64::from(time), runs: f64::from(runs) })
+        let runs = after.run_cnt.checked_sub(before.run_cnt)?;
+        let time = after.run_time_ns.checked_sub(before.run_time_ns)?;
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        Some(Spent { nanoseconds: time as f64, runs: runs as f64 })
     });
     spent.fold(Spent::default(), |sum, one| Spent {
         nanoseconds: sum.nanoseconds + one.nanoseconds,
