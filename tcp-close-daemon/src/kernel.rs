@@ -9,6 +9,7 @@ pub mod limits;
 pub mod lockdown;
 pub mod netns;
 pub mod port_settings;
+pub mod priority;
 pub mod symbols;
 pub mod sysctls;
 pub mod tick;

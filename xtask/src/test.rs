@@ -93,6 +93,10 @@ struct Chosen<'a> {
 /// Tests that are for a machine of their own, which `vm` has.
 const NOT_HERE: &str = "machine::";
 
+/// Tests that make all the connections that the machine can make: for who asks for them. A kernel that runs no program for
+/// some events of softirqs while it is busy, and counts no miss, fails them (docs/limitations.md).
+const NOT_UNASKED: &str = "highest_rate::";
+
 /// More failures than these are no accident.
 const MOST_SECOND_CHANCES: usize = 2;
 
@@ -133,11 +137,14 @@ fn live_tests(sh: &Shell, options: &[&str], chosen: &Chosen<'_>) -> anyhow::Resu
     let runner = ["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"];
     let runner = if root { &[][..] } else { &runner[..] };
     let &Chosen { full, file, tests } = chosen;
+    let unasked = (!full && file.is_none()).then_some(NOT_UNASKED);
+    let skipped: Vec<&str> =
+        [NOT_HERE].into_iter().chain(unasked).flat_map(|name| ["--skip", name]).collect();
     let file = file.map(|name| ["--test", name]);
     let file = file.iter().flatten();
     let mut command = cmd!(
         sh,
-        "cargo {runner...} test --release --package tcp-close-test --no-fail-fast {file...} -- {options...} --skip {NOT_HERE} {tests...}"
+        "cargo {runner...} test --release --package tcp-close-test --no-fail-fast {file...} -- {options...} {skipped...} {tests...}"
     )
     .env("TCP_CLOSE_BIN", program);
     if full {

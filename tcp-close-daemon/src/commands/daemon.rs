@@ -29,7 +29,7 @@ use crate::{
     kernel::{
         capabilities,
         limits::{self, Limits},
-        netns,
+        netns, priority,
     },
     line::Teller,
     metrics::Metrics,
@@ -54,6 +54,9 @@ pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     let held_back = HeldBack::from_now_on().context("cannot hold signals back").map_err(Failure::Other)?;
     let (preflight, probe) = attach("daemon", &settings.probe)?;
     let doors = Doors::open(&settings)?;
+    if let Err(error) = priority::before_others() {
+        tracing::debug!(%error, "the daemon gets no more of the processor than others");
+    }
     if let Err(error) = capabilities::keep_what_it_takes_to_go_on() {
         tracing::warn!(%error, "capabilities that are no longer needed cannot be given up");
     }
@@ -176,6 +179,9 @@ fn serve_http(listener: TcpListener, served: Arc<Served>) -> io::Result<()> {
         .enable_all()
         .build()?
         .block_on(async {
+            if let Err(error) = priority::as_others() {
+                tracing::debug!(%error, "who comes over HTTP gets as much of the processor as the pipeline");
+            }
             let listener = tokio::net::TcpListener::from_std(listener)?;
             http::serve(listener, served, Patience::USUAL).await;
             Ok(())

@@ -69,7 +69,9 @@ impl KernelCounts {
         let lost = &catalogue.events_lost_total;
         raise(&lost.with_label_values(&["ring_full"]), counters.lost_total());
         raise(&lost.with_label_values(&["unreadable"]), counters.unreadable);
-        raise(&catalogue.tracked_evicted_total.with_label_values(&["openers"]), counters.openers_evicted);
+        if counters.openers_evicted > 0 {
+            raise(&catalogue.tracked_evicted_total.with_label_values(&["openers"]), counters.openers_evicted);
+        }
     }
 
     fn resets_sent(&self, catalogue: &Catalogue, counters: &Counters) {

@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use tcp_close_test::{clock::Deadline, netns::Netns};
+use tcp_close_test::{
+    clock::{Deadline, PATIENCE},
+    netns::Netns,
+};
 
 /// A running daemon, ended when the test is.
 pub(crate) struct Daemon {
@@ -24,7 +27,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts one that watches these namespaces, and waits until it is ready.
+    /// Starts one that watches these namespaces, and waits until it is ready and has read the kernel's table: what begins to
+    /// close meanwhile may be in the table before its event is read, and is then told as a correction.
     pub(crate) fn watching(namespaces: &[&Netns], arguments: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -55,6 +59,10 @@ impl Daemon {
             said.push(line);
         });
         daemon.log = Some(thread::spawn(move || lines.for_each(drop)));
+        daemon.scrape_until(PATIENCE, |exposition| {
+            let read = exposition.sum("tcp_close_last_reconcile_timestamp_seconds") > 0.0;
+            (!read).then(|| "the table is not read".to_owned())
+        });
         daemon
     }
 
