@@ -9,7 +9,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 const BEFORE_OTHERS: i32 = -10;
 
 /// Puts this thread, and those that it begins from now on, before others, unless somebody has said where it is to be.
-/// Fails without CAP_SYS_NICE.
+/// Fails without `CAP_SYS_NICE`.
 pub fn before_others() -> io::Result<()> {
     if getpriority_process(None)? == 0 {
         setpriority_process(None, BEFORE_OTHERS)?;
