@@ -158,6 +158,17 @@ impl Field {
         })
     }
 
+    /// Floods a hundred TIME-WAITs with such segments, so far beyond what their peers have sent; each is told by this metric.
+    #[track_caller]
+    pub(crate) fn flood_time_waits(&self, flags: Flags, beyond: impl Fn(u32) -> u32, told_as: &str) {
+        let time_waits = self.time_waits(100);
+        let flooded = self.flood(&Cost::OF_RECORDS, |number| {
+            let conversation = &time_waits[number as usize % time_waits.len()];
+            to(conversation, flags, conversation.snd_nxt.wrapping_add(beyond(number)))
+        });
+        flooded.are_told_as(told_as);
+    }
+
     /// Lets a flood come down, and holds what it costs against what it may.
     ///
     /// The first half comes in rounds, with a scrape after each, so that the daemon never has more than a round's records

@@ -40,10 +40,5 @@ fn to_connections_by_who_cannot_guess() {
 #[test]
 fn to_time_waits() {
     let field = Field::new();
-    let time_waits = field.time_waits(100);
-    let flooded = field.flood(&Cost::OF_RECORDS, |number| {
-        let conversation = &time_waits[number as usize % time_waits.len()];
-        to(conversation, Flags::RST, conversation.snd_nxt.wrapping_add(1 + number % 1000))
-    });
-    flooded.are_told_as("tcp_close_time_wait_strays_total");
+    field.flood_time_waits(Flags::RST, |number| 1 + number % 1000, "tcp_close_time_wait_strays_total");
 }
