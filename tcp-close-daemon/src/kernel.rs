@@ -7,6 +7,7 @@ pub mod btf;
 pub mod capabilities;
 pub mod limits;
 pub mod lockdown;
+pub mod memory;
 pub mod netns;
 pub mod port_settings;
 pub mod priority;

@@ -5,7 +5,7 @@
 //!
 //! Reading order: [`observation`] says what comes out, `close` follows a full socket, `minisock` follows what
 //! replaces it, `listeners` knows who accepts, `tracker` joins the two, `sequence` puts events of several CPUs into order
-//! before all that; `roster`, `owners` and `census` tell what is closing now, and whose it is.
+//! before all that; `roster`, `table`, `owners` and `census` tell what is closing now, and whose it is.
 
 pub mod census;
 mod close;
@@ -15,6 +15,7 @@ pub mod observation;
 mod owners;
 mod roster;
 mod sequence;
+mod table;
 mod tracker;
 
 pub use census::Census;

@@ -20,7 +20,10 @@ use crate::{
     event::TcpState,
     filter::{Expression, FilterError, Pairs, Predicate},
     http::{Access, web_config::WebConfigError},
-    kernel::netns::{self, NetnsError},
+    kernel::{
+        memory,
+        netns::{self, NetnsError},
+    },
     lifecycle::Limits,
     probe::{Family, ProbeSettings},
     sentence::sentence,
@@ -466,9 +469,13 @@ pub const fn family(family: ProbeFamily) -> Family {
     }
 }
 
-/// Room in the core's tables.
-const fn limits(args: &TableArgs) -> Limits {
-    Limits { sockets: args.max_sockets, minisocks: args.max_minisocks }
+/// Room in the core's tables: as much as is asked for, or as the memory allows that this process may take.
+fn limits(args: &TableArgs) -> Limits {
+    let Limits { sockets, minisocks } = Limits::within(memory::allowance());
+    Limits {
+        sockets: args.max_sockets.unwrap_or(sockets),
+        minisocks: args.max_minisocks.unwrap_or(minisocks),
+    }
 }
 
 #[cfg(test)]

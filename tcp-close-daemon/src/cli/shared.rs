@@ -108,13 +108,13 @@ pub struct FilterArgs {
 /// How many closes may be followed at once.
 #[derive(Debug, Args)]
 pub struct TableArgs {
-    /// Full sockets that may be followed at once, some 500 bytes each.
-    #[arg(long, value_name = "N", default_value_t = 65_536, env = "TCP_CLOSE_MAX_SOCKETS", value_parser = at_least_one::<usize>)]
-    pub max_sockets: usize,
+    /// Full sockets that may be followed at once [default: an eighth of the memory that may be taken, at 1 KiB each].
+    #[arg(long, value_name = "N", env = "TCP_CLOSE_MAX_SOCKETS", value_parser = at_least_one::<usize>)]
+    pub max_sockets: Option<usize>,
 
-    /// Minisocks that may be followed at once, some 600 bytes each.
-    #[arg(long, value_name = "N", default_value_t = 262_144, env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one::<usize>)]
-    pub max_minisocks: usize,
+    /// Minisocks that may be followed at once [default: half of the memory that may be taken, at 512 bytes each].
+    #[arg(long, value_name = "N", env = "TCP_CLOSE_MAX_MINISOCKS", value_parser = at_least_one::<usize>)]
+    pub max_minisocks: Option<usize>,
 }
 
 /// Where the daemon is asked.

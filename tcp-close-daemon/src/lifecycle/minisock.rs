@@ -15,9 +15,11 @@ use crate::{
 };
 
 mod end;
+mod packed;
 mod segments;
 
 pub(super) use end::cause_of;
+pub(super) use packed::Packed;
 use segments::AbsorbedSegments;
 
 /// The TIME-WAIT a kernel gives: how long, and how far past that its timer may fire.
@@ -36,7 +38,7 @@ const TWO_TICKS: Duration = Duration::from_millis(20);
 const LONG_AFTER: Duration = Duration::from_secs(10);
 
 /// What is known so far of a minisock.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing that is known or not")]
 pub(super) struct Minisock {
     /// The connection; that of the full socket, once it is known, for one that began without a cookie.
@@ -81,7 +83,7 @@ pub(super) struct Minisock {
 }
 
 /// A timer that was cancelled then and there.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cancelled {
     pub(super) at: Monotonic,
     pub(super) timer: MinisockTimer,
@@ -327,6 +329,11 @@ impl Minisock {
     pub(super) fn ends(&self, now: Monotonic) -> Option<Monotonic> {
         let nominal = self.nominal_end?;
         Some(if nominal > now { nominal } else { self.fires_at.unwrap_or(nominal).max(nominal) })
+    }
+
+    /// When its wait is nominally up, if that is known.
+    pub(super) const fn nominal_end(&self) -> Option<Monotonic> {
+        self.nominal_end
     }
 
     pub(super) const fn mark_gap(&mut self) {

@@ -10,9 +10,6 @@ use crate::event::{CgroupId, Comm};
 /// Most owners that are told apart at a time: a process may give itself any name, and another one each time.
 const MOST: usize = 4096;
 
-/// Stands for all owners that are too many.
-const THE_REST: u32 = 0;
-
 /// What an owner is known by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct OwnerKey {
@@ -39,6 +36,9 @@ impl Default for Owners {
 }
 
 impl Owners {
+    /// Stands for all owners that are too many.
+    pub(super) const THE_REST: u32 = 0;
+
     /// A socket of this owner comes: the owner's number.
     pub(super) fn enter(&mut self, key: OwnerKey) -> u32 {
         if let Some(&number) = self.numbers.get(&key) {
@@ -46,11 +46,11 @@ impl Owners {
             return number;
         }
         if self.numbers.len() >= MOST {
-            return THE_REST;
+            return Self::THE_REST;
         }
         let number = self.free.pop().unwrap_or_else(|| {
             self.slots.push((key, 0));
-            u32::try_from(self.slots.len() - 1).unwrap_or(THE_REST)
+            u32::try_from(self.slots.len() - 1).unwrap_or(Self::THE_REST)
         });
         *self.count(number) = (key, 1);
         self.numbers.insert(key, number);
@@ -59,7 +59,7 @@ impl Owners {
 
     /// A socket of the owner with this number goes.
     pub(super) fn leave(&mut self, number: u32) {
-        if number == THE_REST {
+        if number == Self::THE_REST {
             return;
         }
         let (key, sockets) = self.count(number);
@@ -78,7 +78,7 @@ impl Owners {
 
     /// The owner with this number; `None` for those that were too many.
     pub(super) fn get(&self, number: usize) -> Option<OwnerKey> {
-        self.slots.get(number).filter(|_| number != THE_REST as usize).map(|&(key, _)| key)
+        self.slots.get(number).filter(|_| number != Self::THE_REST as usize).map(|&(key, _)| key)
     }
 
     fn count(&mut self, number: u32) -> &mut (OwnerKey, usize) {
@@ -114,9 +114,9 @@ mod tests {
     fn there_are_only_so_many_owners() {
         let mut owners = Owners::default();
         let numbers: Vec<u32> = (0..MOST).map(|number| owners.enter(named(number))).collect();
-        assert_eq!(owners.enter(named(MOST)), THE_REST);
-        assert_eq!(owners.get(THE_REST as usize), None);
-        owners.leave(THE_REST);
+        assert_eq!(owners.enter(named(MOST)), Owners::THE_REST);
+        assert_eq!(owners.get(Owners::THE_REST as usize), None);
+        owners.leave(Owners::THE_REST);
         owners.leave(numbers[7]);
         assert_eq!(owners.enter(named(MOST)), numbers[7], "there is room again");
         assert_eq!(owners.end(), MOST + 1);

@@ -1,14 +1,14 @@
 //! Who is in which closing state, and since when: the few bytes of each socket that a census needs.
 //!
-//! In: sockets and minisocks after each change. Out: the same in a few tables of their own, close together in
-//! memory. Rationale: the tracker's entries are large and lie scattered, and to visit a hundred thousand of them holds
-//! up the pipeline for 15 ms; to visit these, for about one.
+//! In: full sockets after each change. Out: the same in a table of their own, close together in memory, as minisocks have
+//! them in [theirs](crate::lifecycle::table). Rationale: the tracker's entries are large and lie scattered, and to visit a
+//! hundred thousand of them holds up the pipeline for 15 ms; to visit these, for about one.
 
 use hashbrown::HashMap;
 
 use crate::{
     event::{ConnectionId, Monotonic, TcpState},
-    lifecycle::{close::Close, minisock::Minisock, owners::Owners, tracker::Entry},
+    lifecycle::{close::Close, minisock::Minisock, owners::Owners},
 };
 
 /// Where a socket stands.
@@ -44,77 +44,28 @@ impl Stand {
     }
 }
 
-/// Everything that closes.
+/// Every full socket that closes.
 #[derive(Debug, Default)]
 pub(super) struct Roster {
-    sockets: HashMap<ConnectionId, Stand>,
-    /// By address, with the connection.
-    minisocks: HashMap<u64, (ConnectionId, Stand)>,
-    owners: Owners,
+    stands: HashMap<ConnectionId, Stand>,
 }
 
 impl Roster {
     /// A full socket has changed, or is not followed any more.
-    pub(super) fn socket(&mut self, id: ConnectionId, close: Option<&Close>) {
+    pub(super) fn note(&mut self, id: ConnectionId, close: Option<&Close>, owners: &mut Owners) {
         let stand = close.and_then(|close| Some((Stand::of_socket(close)?, close.owner())));
         let before = match stand {
-            Some((stand, owner)) => self.sockets.insert(id, stand.owned(self.owners.enter(owner))),
-            None => self.sockets.remove(&id),
+            Some((stand, owner)) => self.stands.insert(id, stand.owned(owners.enter(owner))),
+            None => self.stands.remove(&id),
         };
-        self.leave(before);
-    }
-
-    /// A minisock has changed, or is not followed any more.
-    pub(super) fn minisock(&mut self, address: u64, minisock: Option<&Minisock>, sees_flips: bool) {
-        let before = match minisock {
-            Some(minisock) => {
-                let owner = self.owners.enter(minisock.owner());
-                let stand = Stand::of_minisock(minisock, sees_flips).owned(owner);
-                self.minisocks.insert(address, (minisock.id(), stand))
-            }
-            None => self.minisocks.remove(&address),
-        };
-        self.leave(before.map(|(_, stand)| stand));
-    }
-
-    /// Only now, after whatever follows: an owner that stays keeps its number.
-    fn leave(&mut self, stand: Option<Stand>) {
-        if let Some(stand) = stand {
-            self.owners.leave(stand.owner);
+        // Only now, after whatever follows: an owner that stays keeps its number.
+        if let Some(before) = before {
+            owners.leave(before.owner);
         }
     }
 
-    /// Owners by their numbers.
-    pub(super) const fn owners(&self) -> &Owners {
-        &self.owners
-    }
-
-    /// Everything by what leads to it, in no order.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (Entry, ConnectionId, Stand)> {
-        let sockets = self.sockets.iter().map(|(&id, &stand)| (Entry::Socket(id), id, stand));
-        let minisocks = self.minisocks.iter();
-        sockets.chain(minisocks.map(|(&address, &(id, stand))| (Entry::Minisock(address), id, stand)))
-    }
-
-    /// Events were lost: the flip of any minisock may be among them.
-    pub(super) fn gap(&mut self) {
-        for (_, stand) in self.minisocks.values_mut() {
-            stand.sure &= stand.state != TcpState::FinWait2;
-        }
-    }
-
-    /// How many minisocks there are in each network namespace.
-    pub(super) fn minisocks_by_netns(&self) -> std::collections::HashMap<u32, u64> {
-        let mut counts = std::collections::HashMap::new();
-        for (id, _) in self.minisocks.values() {
-            *counts.entry(id.netns).or_default() += 1;
-        }
-        counts
-    }
-
-    /// Everybody, in no order.
+    /// All of them, in no order.
     pub(super) fn stands(&self) -> impl Iterator<Item = (ConnectionId, Stand)> {
-        let sockets = self.sockets.iter().map(|(&id, &stand)| (id, stand));
-        sockets.chain(self.minisocks.values().copied())
+        self.stands.iter().map(|(&id, &stand)| (id, stand))
     }
 }

@@ -11,16 +11,15 @@ use crate::{
         census::{Census, Look},
         close::Close,
         listeners::Listeners,
-        minisock::{Minisock, Wait},
+        minisock::Wait,
         observation::{Observation, Transition},
-        roster::Roster,
+        owners::Owners,
+        roster::{Roster, Stand},
+        table::MinisockTable,
     },
 };
 
 use listing::Listings;
-
-#[cfg(test)]
-use crate::lifecycle::{owners::Owners, roster::Stand};
 
 mod closing;
 mod listing;
@@ -56,10 +55,26 @@ const SPARE: usize = 1024;
 /// How many entries the tables may hold; the least recently touched one makes room, and is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Full sockets that close, some 500 bytes each.
+    /// Full sockets that close.
     pub sockets: usize,
-    /// Minisocks, some 600 bytes each.
+    /// Minisocks.
     pub minisocks: usize,
+}
+
+impl Limits {
+    /// As much as may be followed within so many bytes of memory, of which more than a third is left for everything else.
+    pub fn within(memory: u64) -> Self {
+        /// With what stands beside it.
+        const SOCKET: u64 = 1024;
+        /// 160 bytes over IPv4 and 300 over IPv6, and as much again while the kernel's table is taken in.
+        const MINISOCK: u64 = 512;
+        Self { sockets: room(memory / 8, SOCKET), minisocks: room(memory / 2, MINISOCK) }
+    }
+}
+
+/// As many as fit, within reason.
+fn room(memory: u64, each: u64) -> usize {
+    usize::try_from(memory / each).unwrap_or(usize::MAX).clamp(1 << 10, 1 << 22)
 }
 
 /// How the tables are doing. Counters only grow.
@@ -108,9 +123,11 @@ pub struct Tracker {
     /// Full sockets in each closing state, by its number.
     sockets_in: [usize; TcpState::ALL.len() + 1],
     /// By the minisock's kernel address, which is unique while it lives.
-    minisocks: LruCache<u64, Minisock>,
-    /// Where everything in the two tables stands.
+    minisocks: MinisockTable,
+    /// Where every full socket stands.
     roster: Roster,
+    /// Whose all of them are.
+    owners: Owners,
     /// Sockets that entered CLOSE, in that order, until everything about it has come in.
     settling: VecDeque<(Monotonic, ConnectionId)>,
     /// Minisocks whose timer was cancelled, in that order, until it shows what for.
@@ -138,8 +155,9 @@ impl Tracker {
             wait,
             sockets: LruCache::unbounded(),
             sockets_in: [0; TcpState::ALL.len() + 1],
-            minisocks: LruCache::unbounded(),
+            minisocks: MinisockTable::new(),
             roster: Roster::default(),
+            owners: Owners::default(),
             settling: VecDeque::new(),
             cancelled: VecDeque::new(),
             unclaimed: LruCache::new(EARLY),
@@ -165,12 +183,12 @@ impl Tracker {
 
     /// How many minisocks are followed in each network namespace.
     pub fn minisocks_by_netns(&self) -> std::collections::HashMap<u32, u64> {
-        self.roster.minisocks_by_netns()
+        self.minisocks.count_by_netns()
     }
 
     /// The sockets that close now, as the events tell it.
     pub fn census(&self, now: Monotonic) -> Census {
-        Census::of(self.roster.stands(), self.roster.owners(), self.sees, now, None)
+        Census::of(self.stands(), &self.owners, self.sees, now, None)
     }
 
     /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `was_in_fin_wait2` tells
@@ -182,7 +200,12 @@ impl Tracker {
         was_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
     ) -> Census {
         let look = Look { at: looked, was_in_fin_wait2: &was_in_fin_wait2 };
-        Census::of(self.roster.stands(), self.roster.owners(), self.sees, now, Some(&look))
+        Census::of(self.stands(), &self.owners, self.sees, now, Some(&look))
+    }
+
+    /// Where everything that closes stands.
+    fn stands(&self) -> impl Iterator<Item = (ConnectionId, Stand)> {
+        self.roster.stands().chain(self.minisocks.stands().map(|(_, id, stand)| (id, stand)))
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -240,6 +263,7 @@ impl Tracker {
         if self.next_sweep < now {
             self.next_sweep = now + SWEEP;
             self.forget_overdue(now);
+            self.minisocks.give_back();
         }
     }
 
@@ -258,10 +282,7 @@ impl Tracker {
         for (_, close) in &mut self.sockets {
             close.mark_gap();
         }
-        for (_, minisock) in &mut self.minisocks {
-            minisock.mark_gap();
-        }
-        self.roster.gap();
+        self.minisocks.gap();
     }
 
     fn state_change(&mut self, event: &Event, change: &StateChange, out: &mut Vec<Observation>) {
@@ -307,7 +328,7 @@ impl Tracker {
             close.mark_gap();
         }
         let (ended, state_now) = (close.ended().is_some(), close.closing_state());
-        self.roster.socket(id, Some(close));
+        self.roster.note(id, Some(close), &mut self.owners);
         if let Some((address, _)) = claimed {
             self.note_minisock(address);
         }
@@ -323,7 +344,7 @@ impl Tracker {
         if self.sockets.len() > self.limits.sockets
             && let Some((evicted_id, evicted)) = self.sockets.pop_lru()
         {
-            self.roster.socket(evicted_id, None);
+            self.roster.note(evicted_id, None, &mut self.owners);
             self.count_state(evicted.closing_state(), None);
             self.stats.sockets_evicted += 1;
         }
@@ -353,7 +374,7 @@ impl Tracker {
             return None;
         }
         let (began, address) = self.unclaimed.pop(&(id.netns, change.pair))?;
-        let minisock = self.minisocks.get_mut(&address)?;
+        let minisock = self.minisocks.get_mut(address)?;
         let substate = minisock.began_as(began, id).filter(|_| at.since(began) < CLOSE_SETTLES)?;
         minisock.replaces(id, self.sockets.peek(&id));
         Some((address, substate))
@@ -407,7 +428,7 @@ impl Tracker {
             return;
         };
         self.count_state(close.closing_state(), None);
-        self.roster.socket(id, None);
+        self.roster.note(id, None, &mut self.owners);
         self.stats.unmatched += 1;
         close.accepted_by(|local, closer| self.listeners.opener(id.netns, local, closer));
         close.mark_gap();
@@ -429,8 +450,8 @@ impl Tracker {
             .sockets
             .iter()
             .filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?, close.owner())));
-        let minisocks = self.minisocks.iter().map(|(_, minisock)| {
-            (minisock.id(), Stand::of_minisock(minisock, self.sees.flips()), minisock.owner())
+        let minisocks = self.minisocks.iter().map(|minisock| {
+            (minisock.id(), Stand::of_minisock(&minisock, self.sees.flips()), minisock.owner())
         });
         let mut owners = Owners::default();
         let stands: Vec<_> = sockets

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The segments a minisock in TIME-WAIT has dealt with.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AbsorbedSegments {
     pub(super) fins_again: u32,
     pub(super) strays: u32,

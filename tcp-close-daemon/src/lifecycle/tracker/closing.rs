@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     event::{ConnectionId, Monotonic, Pair, Process, TcpState},
-    lifecycle::{close::Close, observation::Story, tracker::Tracker},
+    lifecycle::{close::Close, observation::Story, roster::Stand, tracker::Tracker},
 };
 
 /// Leads to a socket that closes, for as long as it does.
@@ -50,17 +50,16 @@ impl Tracker {
     /// Everything that closes now in these namespaces, or in all. What ends meanwhile leads nowhere any more.
     pub fn entries(&self, netns: &[u32]) -> Vec<Entry> {
         let is_wanted = |id: ConnectionId| netns.is_empty() || netns.contains(&id.netns);
-        self.roster.entries().filter(|&(_, id, _)| is_wanted(id)).map(|(entry, ..)| entry).collect()
+        let sockets = self.roster.stands().map(|(id, _)| (Entry::Socket(id), id));
+        let minisocks = self.minisocks.stands().map(|(address, id, _)| (Entry::Minisock(address), id));
+        sockets.chain(minisocks).filter(|&(_, id)| is_wanted(id)).map(|(entry, _)| entry).collect()
     }
 
     /// Full sockets that have been in CLOSE-WAIT for this long, with their holders if somebody has looked: at most `most` of
     /// them. Of one that was there already, it is not known for how long before.
     pub fn left_in_close_wait(&self, now: Monotonic, after: Duration, most: usize) -> Vec<Left> {
-        let in_close_wait = self.roster.entries().filter_map(|(entry, _, stand)| match entry {
-            Entry::Socket(id) if stand.state == TcpState::CloseWait => Some(id),
-            _ => None,
-        });
-        let left = |id: ConnectionId| {
+        let in_close_wait = self.roster.stands().filter(|(_, stand)| stand.state == TcpState::CloseWait);
+        let left = |(id, _): (ConnectionId, Stand)| {
             let close =
                 self.sockets.peek(&id).filter(|close| now.since(close.known_in_state_since()) >= after)?;
             Some(Left { id, pair: close.pair(), holder: close.holder() })
@@ -72,7 +71,7 @@ impl Tracker {
     pub(super) fn held(&mut self, id: ConnectionId, holder: Process) {
         if let Some(close) = self.sockets.peek_mut(&id) {
             close.held_by(holder);
-            self.roster.socket(id, Some(close));
+            self.roster.note(id, Some(close), &mut self.owners);
         }
     }
 
@@ -88,7 +87,7 @@ impl Tracker {
                 observed: close.is_observed(),
                 story: Some(close.story()),
             }),
-            Entry::Minisock(address) => self.minisocks.peek(&address).map(|minisock| {
+            Entry::Minisock(address) => self.minisocks.peek(address).map(|minisock| {
                 // The full socket may have gone a moment ago, and not be settled yet.
                 let closing = || {
                     let close = self.sockets.peek(&minisock.id())?;

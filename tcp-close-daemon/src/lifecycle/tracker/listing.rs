@@ -3,6 +3,8 @@
 //! The table is read while it changes, and told later than it was read. So whatever an event has spoken of since the
 //! kernel was asked is left alone: events win.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use hashbrown::{HashMap, HashSet};
 
 use crate::{
@@ -15,7 +17,10 @@ use crate::{
 };
 
 /// A socket pair in a network namespace: two sockets that share one seldom live at a time.
-type Place = (u32, Pair);
+///
+/// There may be a million in each of several tables, so it is a hash, by a key of this process. Of a million, two have the
+/// same once in some ten million times that the kernel's table is read, and the next time puts that right.
+type Place = u64;
 
 /// How often what is followed was not what the kernel had. Counters only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +36,7 @@ pub struct Corrections {
 /// What is known of the kernel's table.
 #[derive(Debug, Default)]
 pub(super) struct Listings {
+    hasher: RandomState,
     /// The one that is coming in.
     current: Option<Listing>,
     /// What the last one lacked, though it was followed. A table that is read while it changes may lack what is there, but
@@ -54,14 +60,22 @@ struct Listing {
     lacks: HashSet<Place>,
 }
 
+impl Listings {
+    fn place(&self, netns: u32, pair: Pair) -> Place {
+        self.hasher.hash_one((netns, pair))
+    }
+}
+
 impl Tracker {
     pub(super) fn listing_began(&mut self) {
-        let sockets = self.sockets.iter().map(|(&id, close)| ((id.netns, close.pair()), Entry::Socket(id)));
+        let place = |netns, pair| self.listings.place(netns, pair);
+        let sockets =
+            self.sockets.iter().map(|(&id, close)| (place(id.netns, close.pair()), Entry::Socket(id)));
         // A minisock stands in for the full socket that it replaces.
         let minisocks = self
             .minisocks
-            .iter()
-            .map(|(&address, minisock)| ((minisock.id().netns, minisock.pair()), Entry::Minisock(address)));
+            .pairs()
+            .map(|(address, id, pair)| (place(id.netns, pair), Entry::Minisock(address)));
         let followed = sockets.chain(minisocks).collect();
         self.listings.current = Some(Listing { followed, ..Listing::default() });
     }
@@ -74,7 +88,8 @@ impl Tracker {
 
     /// A minisock is not followed any more, for another reason than an event.
     pub(super) fn not_found_again(&mut self, minisock: &Minisock) {
-        self.listings.found.remove(&(minisock.id().netns, minisock.pair()));
+        let place = self.listings.place(minisock.id().netns, minisock.pair());
+        self.listings.found.remove(&place);
     }
 
     /// An event speaks of a socket pair: whatever was taken from the table there is what it speaks of.
@@ -90,13 +105,14 @@ impl Tracker {
             | EventKind::MinisockEnded(timer, _) => (timer.pair, Some(timer.minisock)),
             _ => return,
         };
-        let place = (event.id.netns, pair);
+        if self.listings.current.is_none() && self.listings.found.is_empty() {
+            return;
+        }
+        let place = self.listings.place(event.id.netns, pair);
         if let Some(listing) = &mut self.listings.current {
             listing.touched.insert(place);
         }
-        if !self.listings.found.is_empty()
-            && let Some(key) = self.listings.found.remove(&place)
-        {
+        if let Some(key) = self.listings.found.remove(&place) {
             self.adopt(key, event, minisock);
         }
     }
@@ -105,20 +121,15 @@ impl Tracker {
     fn adopt(&mut self, key: Entry, event: &Event, address: Option<u64>) {
         match (key, address) {
             (Entry::Minisock(number), Some(address)) => {
-                // Where events or the table tell no cookies, there is the socket pair alone to go by.
-                let is_it = |minisock: &Minisock| {
-                    let cookies = minisock.id().cookie().zip(event.id.cookie());
-                    cookies.is_none_or(|(listed, told)| listed == told)
-                };
                 let begins = matches!(event.kind, EventKind::MinisockBegan(..));
-                let is_known = begins || self.minisocks.contains(&address);
-                match self.minisocks.peek(&number).filter(|minisock| !is_known && is_it(minisock)).cloned() {
-                    Some(minisock) => {
-                        self.minisocks.pop(&number);
-                        self.note_minisock(number);
-                        self.keep(address, minisock.known_as(event.id));
-                    }
-                    None => self.remove(key),
+                let is_known = begins || self.minisocks.contains(address);
+                // Where events or the table tell no cookies, there is the socket pair alone to go by.
+                let listed = self.minisocks.id(number).and_then(|id| id.cookie());
+                let is_it = listed.zip(event.id.cookie()).is_none_or(|(listed, told)| listed == told);
+                if is_known || !is_it {
+                    self.remove(key);
+                } else if let Some(minisock) = self.minisocks.pop(number, &mut self.owners) {
+                    self.keep(address, minisock.known_as(event.id));
                 }
             }
             (Entry::Socket(found), _) => {
@@ -133,7 +144,7 @@ impl Tracker {
                 match self.take_socket(found).filter(|_| !self.sockets.contains(&id)) {
                     Some(close) => {
                         let close = close.known_as(id);
-                        self.roster.socket(id, Some(&close));
+                        self.roster.note(id, Some(&close), &mut self.owners);
                         self.count_state(None, close.closing_state());
                         self.sockets.put(id, close);
                     }
@@ -148,7 +159,7 @@ impl Tracker {
     /// The kernel had this socket in its table.
     pub(super) fn listed(&mut self, event: &Event, row: &Listed) {
         let Event { at, id, .. } = *event;
-        let place = (id.netns, row.pair);
+        let place = self.listings.place(id.netns, row.pair);
         let Some(listing) = &mut self.listings.current else {
             return;
         };
@@ -168,7 +179,7 @@ impl Tracker {
             (known, _) if is_another => self.replace(known, at, id, row),
             (Some(Entry::Minisock(address)), Some(nominal_end)) => {
                 let usual = self.wait;
-                if let Some(minisock) = self.minisocks.get_mut(&address)
+                if let Some(minisock) = self.minisocks.get_mut(address)
                     && (minisock.substate(), row.state) == (TcpState::FinWait2, TcpState::TimeWait)
                 {
                     minisock.has_flipped(nominal_end, usual);
@@ -181,7 +192,7 @@ impl Tracker {
                     && let Some(before) = close.closing_state().filter(|&state| state != row.state)
                 {
                     close.is_in(at, row.state);
-                    self.roster.socket(id, Some(close));
+                    self.roster.note(id, Some(close), &mut self.owners);
                     self.count_state(Some(before), Some(row.state));
                     self.listings.corrections.changed += 1;
                 }
@@ -213,12 +224,12 @@ impl Tracker {
     fn cookie(&self, entry: Entry) -> Option<u64> {
         match entry {
             Entry::Socket(id) => id.cookie(),
-            Entry::Minisock(address) => self.minisocks.peek(&address)?.id().cookie(),
+            Entry::Minisock(address) => self.minisocks.id(address)?.cookie(),
         }
     }
 
     fn add(&mut self, at: Monotonic, id: ConnectionId, row: &Listed) {
-        let place = (id.netns, row.pair);
+        let place = self.listings.place(id.netns, row.pair);
         let key = if let Some(nominal_end) = row.nominal_end {
             self.listings.last_number += 1;
             let number = self.listings.last_number;
@@ -228,7 +239,7 @@ impl Tracker {
             self.take_socket(id);
             let close =
                 Close::in_state(id, row.pair, row.state, row.uid.unwrap_or_default()).noticed(at, row.cgroup);
-            self.roster.socket(id, Some(&close));
+            self.roster.note(id, Some(&close), &mut self.owners);
             self.count_state(None, Some(row.state));
             self.sockets.put(id, close);
             self.bound_sockets();
@@ -244,9 +255,8 @@ impl Tracker {
         };
         let followed = listing.followed.iter().map(|(&place, &key)| (place, key));
         let lacks: Vec<(Place, Entry)> = followed
-            .filter(|(place, _)| {
-                place.0 == netns && !listing.listed.contains(place) && !listing.touched.contains(place)
-            })
+            .filter(|(place, _)| !listing.listed.contains(place) && !listing.touched.contains(place))
+            .filter(|&(_, key)| self.netns_of(key) == Some(netns))
             .collect();
         for (place, key) in lacks {
             if self.listings.lacked.contains(&place) {
@@ -259,6 +269,14 @@ impl Tracker {
         self.listings.current = Some(listing);
     }
 
+    /// The namespace of what is followed, if it still is.
+    fn netns_of(&self, entry: Entry) -> Option<u32> {
+        match entry {
+            Entry::Socket(id) => Some(id.netns),
+            Entry::Minisock(address) => self.minisocks.id(address).map(|id| id.netns),
+        }
+    }
+
     fn found_at(&self, place: Place) -> Option<Entry> {
         self.listings.found.get(&place).copied()
     }
@@ -266,7 +284,7 @@ impl Tracker {
     /// Follows a full socket no longer.
     fn take_socket(&mut self, id: ConnectionId) -> Option<Close> {
         let close = self.sockets.pop(&id)?;
-        self.roster.socket(id, None);
+        self.roster.note(id, None, &mut self.owners);
         self.count_state(close.closing_state(), None);
         Some(close)
     }
@@ -274,11 +292,7 @@ impl Tracker {
     fn remove(&mut self, key: Entry) {
         let was_there = match key {
             Entry::Socket(id) => self.take_socket(id).is_some(),
-            Entry::Minisock(address) => {
-                let was_there = self.minisocks.pop(&address).is_some();
-                self.note_minisock(address);
-                was_there
-            }
+            Entry::Minisock(address) => self.minisocks.pop(address, &mut self.owners).is_some(),
         };
         self.listings.corrections.removed += u64::from(was_there);
     }

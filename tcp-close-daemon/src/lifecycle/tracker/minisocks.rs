@@ -16,11 +16,11 @@ impl Tracker {
     pub(super) fn timer_started(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
         let Event { at, id, .. } = *event;
         let address = timer.minisock;
-        if let Some(minisock) = self.minisocks.get_mut(&address) {
+        if let Some(minisock) = self.minisocks.get_mut(address) {
             if minisock.is_restarted_by(id, timer) {
                 out.push(Observation::Restarted(minisock.restarted(at, timer)));
-                self.note_minisock(address);
                 self.learn_wait(address);
+                self.note_minisock(address);
                 return;
             }
             // Another minisock at the same address: the end of the last one was lost.
@@ -57,7 +57,7 @@ impl Tracker {
         if let Some(close) = self.sockets.get_mut(&socket) {
             minisock.replaces(socket, Some(close));
             close.replaced_by(address, timer.substate);
-            self.roster.socket(socket, Some(close));
+            self.roster.note(socket, Some(close), &mut self.owners);
         } else if self.unclaimed.push((socket.netns, timer.pair), (at, address)).is_some() {
             self.stats.unmatched += 1;
         }
@@ -77,16 +77,16 @@ impl Tracker {
         timer: &MinisockTimer,
         out: &mut Vec<Observation>,
     ) {
-        match self.minisocks.get_mut(&timer.minisock).filter(|minisock| minisock.is(event.id, timer)) {
+        match self.minisocks.get_mut(timer.minisock).filter(|minisock| minisock.is(event.id, timer)) {
             Some(minisock) => {
                 out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
                 out.push(Observation::Restarted(minisock.restarted(event.at, timer)));
-                self.note_minisock(timer.minisock);
                 self.learn_wait(timer.minisock);
             }
             // Older than we are, or just over; its end will tell.
             None => self.stats.unmatched += 1,
         }
+        self.note_minisock(timer.minisock);
     }
 
     pub(super) fn minisock_ended(
@@ -107,7 +107,7 @@ impl Tracker {
 
     /// Remembers the TIME-WAIT this kernel gives, for minisocks whose own start leaves no trace.
     fn learn_wait(&mut self, address: u64) {
-        if let Some(wait) = self.minisocks.peek(&address).and_then(Minisock::wait) {
+        if let Some(wait) = self.minisocks.peek(address).and_then(|minisock| minisock.wait()) {
             self.wait = wait;
         }
     }
@@ -124,7 +124,7 @@ impl Tracker {
         self.know(event, timer, out);
         match cause_of(site, timer.substate) {
             EndCause::Unknown => {
-                if let Some(minisock) = self.minisocks.get_mut(&address) {
+                if let Some(minisock) = self.minisocks.get_mut(address) {
                     minisock.cancel(Cancelled { at: event.at, timer: *timer, site }, self.wait);
                     self.cancelled.push_back((event.at, address));
                     self.note_minisock(address);
@@ -146,7 +146,7 @@ impl Tracker {
         out: &mut Vec<Observation>,
     ) {
         let usual = self.wait;
-        let minisock = self.minisocks.get_mut(&timer.minisock);
+        let minisock = self.minisocks.get_mut(timer.minisock);
         if let Some(minisock) =
             minisock.filter(|minisock| minisock.is(event.id, timer) && minisock.may_absorb())
         {
@@ -154,8 +154,8 @@ impl Tracker {
             let (restarted, absorbed) = minisock.segment(event.at, timer, segment, usual);
             out.extend(restarted.map(Observation::Restarted));
             out.extend(absorbed.map(Observation::Absorbed));
-            self.note_minisock(timer.minisock);
         }
+        self.note_minisock(timer.minisock);
     }
 
     pub(super) fn timer_expired(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
@@ -166,7 +166,7 @@ impl Tracker {
     /// Makes sure there is an entry for a minisock whose timer is seen: it may be older than we are.
     fn know(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
         let address = timer.minisock;
-        let known = self.minisocks.peek(&address).map(|minisock| minisock.is(event.id, timer));
+        let known = self.minisocks.get_mut(address).map(|minisock| minisock.is(event.id, timer));
         if known == Some(true) {
             return;
         }
@@ -181,7 +181,7 @@ impl Tracker {
             minisock.mark_gap();
             close.replaced_by(address, timer.substate);
             close.mark_gap();
-            self.roster.socket(event.id, Some(close));
+            self.roster.note(event.id, Some(close), &mut self.owners);
         }
         self.keep(address, minisock);
     }
@@ -190,17 +190,16 @@ impl Tracker {
         self.minisocks.put(address, minisock);
         self.note_minisock(address);
         if self.minisocks.len() > self.limits.minisocks
-            && let Some((evicted, minisock)) = self.minisocks.pop_lru()
+            && let Some(evicted) = self.minisocks.pop_oldest(&mut self.owners)
         {
-            self.not_found_again(&minisock);
-            self.note_minisock(evicted);
+            self.not_found_again(&evicted);
             self.stats.minisocks_evicted += 1;
         }
     }
 
-    /// Brings the roster up to date with a minisock that has changed, or is gone.
+    /// A minisock has changed, if it is there.
     pub(super) fn note_minisock(&mut self, address: u64) {
-        self.roster.minisock(address, self.minisocks.peek(&address), self.sees.flips());
+        self.minisocks.note(address, &mut self.owners, self.sees.flips());
     }
 
     /// A minisock is over. `seen` is its timer at the end, if that was seen; if not, its last cancellation may do.
@@ -212,7 +211,7 @@ impl Tracker {
         by: Option<Process>,
         out: &mut Vec<Observation>,
     ) {
-        let Some(id) = self.minisocks.peek(&address).map(Minisock::id) else {
+        let Some(id) = self.minisocks.id(address) else {
             return;
         };
         // Its full socket may have closed only just now: that is told first, whatever has not settled.
@@ -223,10 +222,9 @@ impl Tracker {
                 None => self.abandon(id),
             }
         }
-        let Some(mut minisock) = self.minisocks.pop(&address) else {
+        let Some(mut minisock) = self.minisocks.pop(address, &mut self.owners) else {
             return;
         };
-        self.note_minisock(address);
         if cause != EndCause::Recycled {
             out.extend(minisock.syn_was_absorbed().map(Observation::Absorbed));
         }
@@ -243,27 +241,23 @@ impl Tracker {
 
     /// Minisocks that must have ended long ago, their end lost and not known to be, are followed no longer.
     pub(super) fn forget_overdue(&mut self, now: Monotonic) {
-        let overdue =
-            |(&address, minisock): (&u64, &Minisock)| minisock.is_overdue(now, self.wait).then_some(address);
-        let overdue: Vec<u64> = self.minisocks.iter().filter_map(overdue).collect();
-        for address in overdue {
-            if let Some(minisock) = self.minisocks.pop(&address) {
+        for address in self.minisocks.overdue(now, self.wait) {
+            if let Some(minisock) = self.minisocks.pop(address, &mut self.owners) {
                 self.not_found_again(&minisock);
             }
-            self.note_minisock(address);
             self.stats.unmatched += 1;
         }
     }
 
     /// The minisock that took the place of a full socket, if it is still there.
-    pub(super) fn minisock_of(&mut self, id: ConnectionId, close: &Close) -> Option<u64> {
+    pub(super) fn minisock_of(&self, id: ConnectionId, close: &Close) -> Option<u64> {
         let address = close.minisock()?;
-        self.minisocks.get(&address).filter(|minisock| minisock.id() == id).map(|_| address)
+        self.minisocks.id(address).filter(|&known| known == id).map(|_| address)
     }
 
     /// A minisock takes over all that is known of the full socket before it.
     pub(super) fn hand_over(&mut self, address: u64, story: &Story) {
-        if let Some(minisock) = self.minisocks.get_mut(&address) {
+        if let Some(minisock) = self.minisocks.get_mut(address) {
             minisock.hand_over(story);
             self.note_minisock(address);
         }
@@ -271,7 +265,7 @@ impl Tracker {
 
     /// A timer was cancelled then, and nothing has shown what for.
     pub(super) fn settle_cancelled(&mut self, address: u64, at: Monotonic, out: &mut Vec<Observation>) {
-        let Some(minisock) = self.minisocks.get_mut(&address) else {
+        let Some(minisock) = self.minisocks.get_mut(address) else {
             return;
         };
         match minisock.cancelled().filter(|cancelled| cancelled.at == at).map(|cancelled| cancelled.site) {

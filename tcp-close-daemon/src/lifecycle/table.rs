@@ -1,0 +1,449 @@
+//! The table of minisocks: every one that is followed, by its kernel address.
+//!
+//! In: minisocks as they begin, change and end. Out: each of them, and of all together what a census needs. Rationale:
+//! there may be a million, and most wait for a minute in which nothing happens to them. One to which nothing is happening
+//! lies packed in its slot, and what a census asks for beside it: nothing is kept twice, and nothing allocated for each.
+
+use std::{borrow::Cow, collections::HashMap, hash::BuildHasher as _, mem};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::{
+    event::{ConnectionId, Monotonic, Pair, TcpState},
+    lifecycle::{
+        minisock::{Minisock, Packed, Wait},
+        owners::Owners,
+        roster::Stand,
+    },
+};
+
+/// A slot, by its number.
+type Number = u32;
+
+/// No slot.
+const NONE: Number = Number::MAX;
+
+/// So many slots are kept, however few are taken.
+const FEW: usize = 1024;
+
+/// Every minisock that is followed.
+pub(super) struct MinisockTable {
+    slots: Vec<Slot>,
+    numbers: HashTable<Number>,
+    hasher: DefaultHashBuilder,
+    /// The ends of a chain: the slot that was touched last, and the one that nothing was heard of for longest.
+    newest: Number,
+    oldest: Number,
+    /// The first of a chain of free slots.
+    free: Number,
+}
+
+/// Room for a minisock. What is asked of all of them stands first.
+struct Slot {
+    address: u64,
+    /// Of the connection's id.
+    socket: u64,
+    /// When it entered its substate, in nanoseconds of `CLOCK_MONOTONIC`; all ones if that was not seen.
+    since: u64,
+    /// Of the connection's id.
+    netns: u32,
+    owner: u32,
+    /// Neighbors in the chain.
+    newer: Number,
+    older: Number,
+    /// When its wait is nominally up, in whole seconds of `CLOCK_MONOTONIC`; all ones if that is not known.
+    ends: u32,
+    state: TcpState,
+    sure: bool,
+    /// Of one that is packed: events of its life were lost.
+    gap: bool,
+    form: Form,
+}
+
+enum Form {
+    /// Something is happening to it.
+    Open(Box<Minisock>),
+    /// It is at rest.
+    Packed(Packed),
+    /// There is none.
+    Free,
+}
+
+// Its number takes another five to ten bytes.
+const _: () = assert!(size_of::<Slot>() <= 136);
+
+impl Slot {
+    /// A slot with nobody in it, of a chain of such.
+    const fn vacant(older: Number) -> Self {
+        Self {
+            address: 0,
+            socket: 0,
+            since: 0,
+            netns: 0,
+            owner: Owners::THE_REST,
+            newer: NONE,
+            older,
+            ends: u32::MAX,
+            state: TcpState::TimeWait,
+            sure: true,
+            gap: false,
+            form: Form::Free,
+        }
+    }
+
+    const fn id(&self) -> ConnectionId {
+        ConnectionId { netns: self.netns, socket: self.socket }
+    }
+
+    /// Packed times are told from here.
+    const fn since(&self) -> Monotonic {
+        Monotonic::from_nanos(self.since)
+    }
+
+    fn stand(&self) -> Stand {
+        let since = Some(self.since()).filter(|_| self.since != u64::MAX);
+        Stand { state: self.state, since, sure: self.sure, owner: self.owner }
+    }
+
+    fn minisock(&self) -> Option<Cow<'_, Minisock>> {
+        match &self.form {
+            Form::Open(minisock) => Some(Cow::Borrowed(minisock)),
+            Form::Packed(packed) => Some(Cow::Owned(packed.unpacked(self.since(), self.id(), self.gap))),
+            Form::Free => None,
+        }
+    }
+
+    fn into_minisock(self) -> Option<Box<Minisock>> {
+        let (since, id, gap) = (self.since(), self.id(), self.gap);
+        match self.form {
+            Form::Open(minisock) => Some(minisock),
+            Form::Packed(packed) => Some(Box::new(packed.unpacked(since, id, gap))),
+            Form::Free => None,
+        }
+    }
+}
+
+impl MinisockTable {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            numbers: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            newest: NONE,
+            oldest: NONE,
+            free: NONE,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+
+    pub(super) fn contains(&self, address: u64) -> bool {
+        self.number(address).is_some()
+    }
+
+    /// What its connection is known by.
+    pub(super) fn id(&self, address: u64) -> Option<ConnectionId> {
+        self.number(address).map(|number| self.slot(number).id())
+    }
+
+    /// The minisock at this address.
+    pub(super) fn peek(&self, address: u64) -> Option<Cow<'_, Minisock>> {
+        self.number(address).and_then(|number| self.slot(number).minisock())
+    }
+
+    /// The same, to be changed; [`note`](Self::note) comes after that.
+    pub(super) fn get_mut(&mut self, address: u64) -> Option<&mut Minisock> {
+        let number = self.number(address)?;
+        self.touch(number);
+        let slot = self.slot_mut(number);
+        if let Form::Packed(packed) = &slot.form {
+            slot.form = Form::Open(Box::new(packed.unpacked(slot.since(), slot.id(), slot.gap)));
+        }
+        match &mut slot.form {
+            Form::Open(minisock) => Some(minisock),
+            Form::Packed(_) | Form::Free => None,
+        }
+    }
+
+    /// This minisock is at the address from now on, whichever was; [`note`](Self::note) comes after that.
+    pub(super) fn put(&mut self, address: u64, minisock: Minisock) {
+        let form = Form::Open(Box::new(minisock));
+        match self.number(address) {
+            Some(number) => {
+                self.touch(number);
+                self.slot_mut(number).form = form;
+            }
+            None => self.insert(Slot { address, form, ..Slot::vacant(NONE) }),
+        }
+    }
+
+    /// A minisock has changed: what stands beside it is brought up to date, and if it is at rest from now on, it is packed.
+    pub(super) fn note(&mut self, address: u64, owners: &mut Owners, sees_flips: bool) {
+        let Some(number) = self.number(address) else {
+            return;
+        };
+        let slot = self.slot_mut(number);
+        let Form::Open(minisock) = &slot.form else {
+            return;
+        };
+        let stand = Stand::of_minisock(minisock, sees_flips);
+        let ConnectionId { netns, socket } = minisock.id();
+        // Only now, after whatever follows: an owner that stays keeps its number.
+        let owner_before = mem::replace(&mut slot.owner, owners.enter(minisock.owner()));
+        owners.leave(owner_before);
+        slot.state = stand.state;
+        slot.sure = stand.sure;
+        slot.since = stand.since.map_or(u64::MAX, Monotonic::as_nanos);
+        slot.ends = minisock.nominal_end().map_or(u32::MAX, whole_seconds);
+        (slot.netns, slot.socket) = (netns, socket);
+        slot.gap = !minisock.is_whole();
+        let since = slot.since();
+        if let Some(packed) = Packed::of(minisock, since) {
+            debug_assert_eq!(packed.unpacked(since, minisock.id(), slot.gap), **minisock, "nothing is lost");
+            slot.form = Form::Packed(packed);
+        }
+    }
+
+    /// A minisock is followed no longer.
+    pub(super) fn pop(&mut self, address: u64, owners: &mut Owners) -> Option<Box<Minisock>> {
+        let hash = self.hasher.hash_one(address);
+        let slots = &self.slots;
+        let is_it = |&number: &Number| slots[number as usize].address == address;
+        let (number, _) = self.numbers.find_entry(hash, is_it).ok()?.remove();
+        self.unchain(number);
+        let vacant = Slot::vacant(self.free);
+        self.free = number;
+        let slot = mem::replace(self.slot_mut(number), vacant);
+        owners.leave(slot.owner);
+        slot.into_minisock()
+    }
+
+    /// The minisock that nothing was heard of for longest, which is followed no longer.
+    pub(super) fn pop_oldest(&mut self, owners: &mut Owners) -> Option<Box<Minisock>> {
+        let oldest = self.slots.get(self.oldest as usize)?.address;
+        self.pop(oldest, owners)
+    }
+
+    /// Events were lost, of any of them.
+    pub(super) fn gap(&mut self) {
+        for slot in &mut self.slots {
+            slot.gap = true;
+            // The flip may be among what was lost.
+            slot.sure &= slot.state != TcpState::FinWait2;
+            if let Form::Open(minisock) = &mut slot.form {
+                minisock.mark_gap();
+            }
+        }
+    }
+
+    /// Those that [must have ended long ago](Minisock::is_overdue).
+    pub(super) fn overdue(&self, now: Monotonic, usual: Wait) -> Vec<u64> {
+        let is_overdue = |slot: &&Slot| {
+            slot.ends < whole_seconds(now)
+                && slot.minisock().is_some_and(|minisock| minisock.is_overdue(now, usual))
+        };
+        self.slots.iter().filter(is_overdue).map(|slot| slot.address).collect()
+    }
+
+    /// All of them, in no order: address, connection, and where it stands.
+    pub(super) fn stands(&self) -> impl Iterator<Item = (u64, ConnectionId, Stand)> {
+        self.taken().map(|slot| (slot.address, slot.id(), slot.stand()))
+    }
+
+    /// All of them, in no order: address, connection, and socket pair.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (u64, ConnectionId, Pair)> {
+        self.slots.iter().filter_map(|slot| match &slot.form {
+            Form::Open(minisock) => Some((slot.address, slot.id(), minisock.pair())),
+            Form::Packed(packed) => Some((slot.address, slot.id(), packed.pair())),
+            Form::Free => None,
+        })
+    }
+
+    /// How many there are in each network namespace.
+    pub(super) fn count_by_netns(&self) -> HashMap<u32, u64> {
+        let mut counts = HashMap::new();
+        for slot in self.taken() {
+            *counts.entry(slot.netns).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Gives back what a flood has left, if hardly any of it is in use.
+    pub(super) fn give_back(&mut self) {
+        if self.slots.len() <= FEW || self.len() > self.slots.len() / 8 {
+            return;
+        }
+        let mut slots = mem::take(&mut self.slots);
+        let mut next = self.oldest;
+        *self = Self { hasher: self.hasher.clone(), ..Self::new() };
+        while let Some(slot) = slots.get_mut(next as usize) {
+            next = slot.newer;
+            let slot = mem::replace(slot, Slot::vacant(NONE));
+            self.insert(slot);
+        }
+    }
+
+    /// All of them, whole, in no order.
+    #[cfg(test)]
+    pub(super) fn iter(&self) -> impl Iterator<Item = Cow<'_, Minisock>> {
+        self.slots.iter().filter_map(Slot::minisock)
+    }
+
+    fn taken(&self) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(|slot| !matches!(slot.form, Form::Free))
+    }
+
+    fn number(&self, address: u64) -> Option<Number> {
+        let is_it = |&number: &Number| self.slot(number).address == address;
+        self.numbers.find(self.hasher.hash_one(address), is_it).copied()
+    }
+
+    fn slot(&self, number: Number) -> &Slot {
+        &self.slots[number as usize]
+    }
+
+    fn slot_mut(&mut self, number: Number) -> &mut Slot {
+        &mut self.slots[number as usize]
+    }
+
+    /// It takes a free slot, and the newest end of the chain.
+    fn insert(&mut self, slot: Slot) {
+        let hash = self.hasher.hash_one(slot.address);
+        let number = self.free;
+        let number = if let Some(free) = self.slots.get_mut(number as usize) {
+            self.free = free.older;
+            *free = slot;
+            number
+        } else {
+            self.slots.push(slot);
+            Number::try_from(self.slots.len() - 1).expect("memory for as many slots as numbers")
+        };
+        let Self { slots, numbers, hasher, .. } = self;
+        numbers.insert_unique(hash, number, |&number| hasher.hash_one(slots[number as usize].address));
+        self.chain(number);
+    }
+
+    /// Something was heard of the minisock in this slot.
+    fn touch(&mut self, number: Number) {
+        if self.newest != number {
+            self.unchain(number);
+            self.chain(number);
+        }
+    }
+
+    /// Puts a slot at the newest end of the chain.
+    fn chain(&mut self, number: Number) {
+        let newest = mem::replace(&mut self.newest, number);
+        let slot = self.slot_mut(number);
+        (slot.newer, slot.older) = (NONE, newest);
+        match self.slots.get_mut(newest as usize) {
+            Some(newest) => newest.newer = number,
+            None => self.oldest = number,
+        }
+    }
+
+    /// Takes a slot out of the chain.
+    fn unchain(&mut self, number: Number) {
+        let &Slot { newer, older, .. } = self.slot(number);
+        match self.slots.get_mut(newer as usize) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        match self.slots.get_mut(older as usize) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+    }
+}
+
+/// Whole seconds of `CLOCK_MONOTONIC`, for as many years as fit.
+fn whole_seconds(time: Monotonic) -> u32 {
+    u32::try_from(time.as_nanos() / 1_000_000_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::tracker::Sees;
+
+    const SEES: Sees = Sees { minisocks: true, starts: true, segments: true };
+
+    /// A minisock that was there before anybody looked, at this address.
+    fn put(table: &mut MinisockTable, owners: &mut Owners, address: u64) {
+        let pair = Pair { local: ([192, 0, 2, 1], 80).into(), remote: ([192, 0, 2, 2], 50_000).into() };
+        let id = ConnectionId { netns: 1, socket: 1000 + address };
+        let nominal_end = Monotonic::from_nanos(60_000_000_000);
+        table.put(address, Minisock::listed(id, pair, TcpState::TimeWait, nominal_end, SEES));
+        table.note(address, owners, true);
+    }
+
+    fn table_of(addresses: impl Iterator<Item = u64>) -> (MinisockTable, Owners) {
+        let (mut table, mut owners) = (MinisockTable::new(), Owners::default());
+        addresses.for_each(|address| put(&mut table, &mut owners, address));
+        (table, owners)
+    }
+
+    fn socket(minisock: Option<Box<Minisock>>) -> Option<u64> {
+        minisock.map(|minisock| minisock.id().socket)
+    }
+
+    #[test]
+    fn what_nothing_was_heard_of_for_longest_goes_first() {
+        let (mut table, mut owners) = table_of(1..=4);
+        assert!(table.get_mut(1).is_some());
+        table.note(1, &mut owners, true);
+        assert_eq!(socket(table.pop(3, &mut owners)), Some(1003));
+        put(&mut table, &mut owners, 3);
+        let order: Vec<_> = std::iter::from_fn(|| socket(table.pop_oldest(&mut owners))).collect();
+        assert_eq!(order, [1002, 1004, 1001, 1003]);
+        assert_eq!((table.len(), table.pop_oldest(&mut owners).is_none()), (0, true));
+    }
+
+    #[test]
+    fn a_slot_that_is_free_is_taken_again() {
+        let (mut table, mut owners) = table_of(1..=3);
+        table.pop(2, &mut owners);
+        put(&mut table, &mut owners, 9);
+        put(&mut table, &mut owners, 9);
+        assert_eq!((table.slots.len(), table.len()), (3, 3));
+        let mut addresses: Vec<_> = table.stands().map(|(address, ..)| address).collect();
+        addresses.sort_unstable();
+        assert_eq!(addresses, [1, 3, 9]);
+    }
+
+    #[test]
+    fn what_a_flood_has_left_is_given_back() {
+        let (mut table, mut owners) = table_of(1..=2000);
+        for address in (1..=2000).filter(|address| address % 100 != 0) {
+            table.pop(address, &mut owners);
+        }
+        table.give_back();
+        assert_eq!((table.slots.len(), table.len()), (20, 20));
+        assert_eq!(table.id(1500), Some(ConnectionId { netns: 1, socket: 2500 }));
+        assert_eq!(socket(table.pop_oldest(&mut owners)), Some(1100), "in the same order");
+    }
+
+    #[test]
+    fn what_is_at_rest_is_packed_until_it_is_changed() {
+        let (mut table, mut owners) = table_of(1..=1);
+        let is_packed = |table: &MinisockTable| matches!(table.slots[0].form, Form::Packed(_));
+        assert!(is_packed(&table));
+        assert!(table.get_mut(1).is_some() && !is_packed(&table));
+        table.note(1, &mut owners, true);
+        assert!(is_packed(&table));
+        table.gap();
+        assert!(table.peek(1).is_some_and(|minisock| !minisock.is_whole()), "whatever form it has");
+    }
+
+    #[test]
+    fn few_are_looked_at_more_closely_for_being_overdue() {
+        let (table, _) = table_of(1..=1);
+        let usual =
+            Wait { nominal: std::time::Duration::from_secs(60), slack: std::time::Duration::from_secs(4) };
+        let overdue =
+            |seconds: u64| table.overdue(Monotonic::from_nanos(seconds * 1_000_000_000), usual).len();
+        assert_eq!([59, 60, 61, 74, 75].map(overdue), [0, 0, 0, 0, 1]);
+    }
+}
