@@ -24,8 +24,8 @@ use crate::{clock::wait_for, debian::Unpacked};
 /// How often each looks.
 const LOOKS: u32 = 20;
 
-/// In the namespace nobody else is.
-const EXPORTER: &str = "127.0.0.1:9100";
+/// A port that no connection takes for its own end: nobody can listen where a TIME-WAIT is.
+const EXPORTER: &str = "127.0.0.1:910";
 
 /// How long it may take to answer for the first time.
 const PATIENCE: Duration = Duration::from_secs(10);
