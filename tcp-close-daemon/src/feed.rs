@@ -181,7 +181,7 @@ impl Listener {
         }
         self.heard = last;
         some.retain(|entry| !(self.each_once && entry.superseded));
-        Some(Heard::Told(some.into_iter().filter_map(memory::Entry::told).collect()))
+        Some(Heard::Told(some.into_iter().map(memory::Entry::told).collect()))
     }
 
     /// Waits until there is more.

@@ -13,6 +13,7 @@ mod listeners;
 mod minisock;
 pub mod observation;
 mod owners;
+mod packing;
 mod roster;
 mod sequence;
 mod table;

@@ -15,6 +15,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 fn main() -> ExitCode {
     end_by_panic();
+    give_back_what_tables_outgrow();
     let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(usage) => {
@@ -39,6 +40,14 @@ fn main() -> ExitCode {
             failure.exit_code()
         }
     }
+}
+
+/// A table that grows moves into a block of twice the size. Those of more than a megabyte come from the system one by one,
+/// and go back to it at once; the C library would keep ever larger ones for later.
+fn give_back_what_tables_outgrow() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes no pointer (mallopt(3)). Where it is refused, the program only takes more memory.
+    let _is_set = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
 }
 
 /// A panic is a mistake of ours, and ends the program in whichever thread it happens: whoever manages the service starts it

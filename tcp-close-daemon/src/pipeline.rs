@@ -39,6 +39,9 @@ const HOLD_BACK: Duration = Duration::from_millis(10);
 /// TIME-WAIT by the kernel's source (`TCP_TIMEWAIT_LEN`), until one is seen to start.
 const TIME_WAIT: Duration = Duration::from_secs(60);
 
+/// Records that are taken in at a turn: what becomes of them stays in the processor's caches until all have seen it.
+const RECORDS_PER_TURN: usize = 512;
+
 /// Scrapes that may wait at once; one more is turned away.
 pub const MOST_SCRAPES: usize = 8;
 
@@ -221,13 +224,16 @@ impl Pipeline {
         loop {
             match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
                 Input::Stop(reason) => {
-                    self.turn(clock::monotonic_now(), Asked::Yes);
-                    self.finish();
-                    let _stopping_anyway = each_turn(self.report(false));
+                    if self.turns(Asked::Yes, &mut each_turn).is_continue() {
+                        self.finish();
+                        let _stopping_anyway = each_turn(self.report(false));
+                    }
                     return Ok(reason);
                 }
                 Input::Request(request) => {
-                    self.turn(clock::monotonic_now(), Asked::Yes);
+                    if self.turns(Asked::Yes, &mut each_turn).is_break() {
+                        return Ok(StopReason::Done);
+                    }
                     let scraper = self.answer(request);
                     if each_turn(self.report(scraper.is_some())).is_break() {
                         return Ok(StopReason::Done);
@@ -236,14 +242,29 @@ impl Pipeline {
                     let _gone = scraper.map(|done| done.send(()));
                 }
                 Input::Ring | Input::Tick => {
-                    self.turn(clock::monotonic_now(), Asked::No);
-                    if each_turn(self.report(false)).is_break() {
+                    let told = self.turns(Asked::No, &mut each_turn);
+                    if told.is_break() || each_turn(self.report(false)).is_break() {
                         return Ok(StopReason::Done);
                     }
                 }
             }
             self.observations.clear();
         }
+    }
+
+    /// Takes as many turns as there are records for in the ring. The last one is not told yet.
+    fn turns(
+        &mut self,
+        asked: Asked,
+        each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let now = clock::monotonic_now();
+        self.count_what_was_lost(now, asked);
+        while self.turn(now).is_continue() {
+            each_turn(self.report(false))?;
+            self.observations.clear();
+        }
+        ControlFlow::Continue(())
     }
 
     /// Answers a request; gives back who waits for figures of this turn.
@@ -312,11 +333,49 @@ impl Pipeline {
         let _gone = self.listing.take().map(|listing| listing.done.send(()));
     }
 
-    /// Drains the ring; what is certain by now is appended to `observations`.
-    fn turn(&mut self, now: Monotonic, asked: Asked) {
-        self.probe.drain(|record| match self.decoder.decode(record) {
+    /// What was lost before now, as the kernel side counts it: what is told from here on may lack some of it, and what is
+    /// lost later comes after all that these turns tell.
+    fn count_what_was_lost(&mut self, now: Monotonic, asked: Asked) {
+        let counters = self.probe.counters();
+        let skipped = self.skipped(now, asked);
+        if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
+            // That was counted after the turn began.
+            let counted = clock::monotonic_now();
+            record(&mut self.recorder, || Step::Gap(counted));
+            self.tracker.gap(counted);
+        }
+        self.counters = counters;
+        self.skipped = skipped;
+    }
+
+    /// Takes records out of the ring; what is certain by now is appended to `observations`. It goes on if more records
+    /// wait that are older than `now`.
+    fn turn(&mut self, now: Monotonic) -> ControlFlow<()> {
+        let (records, newest) = self.take_in(RECORDS_PER_TURN);
+        let goes_on = records == RECORDS_PER_TURN && newest < now;
+        let complete = if goes_on { newest } else { now } - HOLD_BACK;
+        self.sequencer.release(complete, |event| {
+            record(&mut self.recorder, || Step::Event(*event));
+            self.tracker.apply(event, &mut self.observations);
+        });
+        record(&mut self.recorder, || Step::Advance(complete));
+        self.tracker.advance(complete, &mut self.observations);
+        if goes_on {
+            return ControlFlow::Continue(());
+        }
+        self.take_in_listing(complete);
+        if let Some(diagnostics) = &mut self.diagnostics {
+            diagnostics.flush();
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Takes in so many records at most; how many there were, and the time of the newest.
+    fn take_in(&mut self, most: usize) -> (usize, Monotonic) {
+        let mut newest = Monotonic::default();
+        let records = self.probe.drain(most, |record| match self.decoder.decode(record) {
             Ok(event) => {
-                self.last_event = self.last_event.max(Some(event.at));
+                newest = newest.max(event.at);
                 self.sequencer.push(event);
             }
             Err(error) => {
@@ -324,27 +383,10 @@ impl Pipeline {
                 tracing::debug!(%error, "a record was dropped");
             }
         });
-        let counters = self.probe.counters();
-        let skipped = self.skipped(now, asked);
-        if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
-            // Lost before the counters were read; what was held back since may be part of it.
-            let now = clock::monotonic_now();
-            record(&mut self.recorder, || Step::Gap(now));
-            self.tracker.gap(now);
+        if newest > Monotonic::default() {
+            self.last_event = self.last_event.max(Some(newest));
         }
-        self.counters = counters;
-        self.skipped = skipped;
-        let complete = now - HOLD_BACK;
-        self.sequencer.release(complete, |event| {
-            record(&mut self.recorder, || Step::Event(*event));
-            self.tracker.apply(event, &mut self.observations);
-        });
-        record(&mut self.recorder, || Step::Advance(complete));
-        self.tracker.advance(complete, &mut self.observations);
-        self.take_in_listing(complete);
-        if let Some(diagnostics) = &mut self.diagnostics {
-            diagnostics.flush();
-        }
+        (records, newest)
     }
 
     /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
@@ -361,6 +403,8 @@ impl Pipeline {
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
+        self.take_in(usize::MAX);
+        self.count_what_was_lost(clock::monotonic_now(), Asked::Yes);
         self.sequencer.finish(|event| {
             record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);

@@ -333,10 +333,12 @@ impl Probe {
         Ok(Self { ebpf, ring, counters, reports, kprobes })
     }
 
-    /// Hands every record that waits in the ring to `take`, and tells how many there were.
-    pub fn drain(&mut self, mut take: impl FnMut(&[u8])) -> usize {
+    /// Hands records that wait in the ring to `take`, at most so many, and tells how many there were.
+    pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while let Some(record) = self.ring.next() {
+        while records < most
+            && let Some(record) = self.ring.next()
+        {
             take(&record);
             records += 1;
         }

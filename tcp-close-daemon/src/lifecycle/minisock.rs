@@ -168,6 +168,11 @@ impl Minisock {
         self.pair
     }
 
+    /// Its socket pair, and whether it began without a cookie.
+    pub(super) const fn identity(&self) -> (Pair, bool) {
+        (self.pair, self.nameless)
+    }
+
     /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
     pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
         let same_socket = self.nameless || self.id.socket == id.socket;

@@ -10,11 +10,13 @@ use crate::{
 };
 
 mod minisock;
+pub(super) mod packed;
 
 pub use minisock::{
     Absorbed, EndCause, LINUX_MSL, MinisockBegan, MinisockEnded, RFC_9293_2MSL, Restarted, TimeWait, Verdict,
     Witness,
 };
+pub use packed::PackedObservation;
 
 /// Something that happened to a connection, or became known about it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -310,6 +312,9 @@ pub enum Then {
 }
 
 impl Then {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::TimeWait, Self::FinWait2, Self::Refused];
+
     /// Name in JSON.
     pub const fn label(self) -> &'static str {
         match self {

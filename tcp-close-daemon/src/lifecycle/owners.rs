@@ -71,6 +71,16 @@ impl Owners {
         }
     }
 
+    /// A socket of the owner with this number has this one now: the owner's number.
+    pub(super) fn pass(&mut self, from: u32, key: OwnerKey) -> u32 {
+        if self.get(from as usize) == Some(key) {
+            return from;
+        }
+        let number = self.enter(key);
+        self.leave(from);
+        number
+    }
+
     /// One more than the highest number there is.
     pub(super) const fn end(&self) -> usize {
         self.slots.len()
@@ -108,6 +118,17 @@ mod tests {
         owners.leave(one);
         assert_eq!(owners.enter(named(3)), one, "a number that is free is given again");
         assert_eq!(owners.get(one as usize), Some(named(3)));
+    }
+
+    #[test]
+    fn a_socket_passes_from_owner_to_owner() {
+        let mut owners = Owners::default();
+        let one = owners.enter(named(1));
+        assert_eq!(owners.pass(one, named(1)), one);
+        let two = owners.pass(one, named(2));
+        assert_eq!((owners.get(one as usize), owners.get(two as usize)), (Some(named(1)), Some(named(2))));
+        assert_eq!(owners.enter(named(3)), one, "the first has no socket any more");
+        assert_eq!(owners.pass(Owners::THE_REST, named(2)), two, "whoever it was of before");
     }
 
     #[test]

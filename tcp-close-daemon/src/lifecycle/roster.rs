@@ -29,14 +29,14 @@ impl Stand {
     pub(super) fn of_socket(close: &Close) -> Option<Self> {
         let state = close.closing_state().filter(|state| state.is_closing())?;
         let is_replaced = close.minisock().is_some();
-        (!is_replaced).then(|| Self { state, since: close.entered(), sure: true, owner: 0 })
+        (!is_replaced).then(|| Self { state, since: close.entered(), sure: true, owner: Owners::THE_REST })
     }
 
     /// Of a minisock. The flip from FIN-WAIT-2 may leave no trace, on some rungs; nothing leads back.
     pub(super) fn of_minisock(minisock: &Minisock, sees_flips: bool) -> Self {
         let state = minisock.substate();
         let sure = state != TcpState::FinWait2 || (sees_flips && minisock.is_whole());
-        Self { state, since: minisock.in_substate_since(), sure, owner: 0 }
+        Self { state, since: minisock.in_substate_since(), sure, owner: Owners::THE_REST }
     }
 
     pub(super) const fn owned(self, owner: u32) -> Self {
@@ -53,14 +53,16 @@ pub(super) struct Roster {
 impl Roster {
     /// A full socket has changed, or is not followed any more.
     pub(super) fn note(&mut self, id: ConnectionId, close: Option<&Close>, owners: &mut Owners) {
-        let stand = close.and_then(|close| Some((Stand::of_socket(close)?, close.owner())));
-        let before = match stand {
-            Some((stand, owner)) => self.stands.insert(id, stand.owned(owners.enter(owner))),
-            None => self.stands.remove(&id),
-        };
-        // Only now, after whatever follows: an owner that stays keeps its number.
-        if let Some(before) = before {
-            owners.leave(before.owner);
+        match close.and_then(|close| Some((Stand::of_socket(close)?, close.owner()))) {
+            Some((stand, owner)) => {
+                let noted = self.stands.entry(id).or_insert(stand);
+                *noted = stand.owned(owners.pass(noted.owner, owner));
+            }
+            None => {
+                if let Some(noted) = self.stands.remove(&id) {
+                    owners.leave(noted.owner);
+                }
+            }
         }
     }
 

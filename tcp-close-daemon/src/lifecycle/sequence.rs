@@ -2,12 +2,15 @@
 //!
 //! Two CPUs can deliver two halves of one close the wrong way round; ring order is no order.
 
+use std::collections::VecDeque;
+
 use crate::event::{Event, Monotonic};
 
 /// Holds events back until nothing earlier can come any more.
 #[derive(Debug, Default)]
 pub struct Sequencer {
-    held: Vec<Event>,
+    /// In the order of their times, and of their coming where those are the same.
+    held: VecDeque<Event>,
     released_up_to: Monotonic,
     late: u64,
 }
@@ -18,13 +21,13 @@ impl Sequencer {
         if event.at < self.released_up_to {
             self.late += 1;
         }
-        self.held.push(event);
+        // It has hardly ever been overtaken, and by few.
+        let place = self.held.iter().rposition(|held| held.at <= event.at).map_or(0, |before| before + 1);
+        self.held.insert(place, event);
     }
 
     /// Hands out, in order, every event up to `until`, which the caller knows to be complete.
     pub fn release(&mut self, until: Monotonic, mut take: impl FnMut(&Event)) {
-        // Nearly sorted already: the sort finds the runs and merges them.
-        self.held.sort_by_key(|event| event.at);
         let ready = self.held.partition_point(|event| event.at <= until);
         for event in self.held.drain(..ready) {
             take(&event);

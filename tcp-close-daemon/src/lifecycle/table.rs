@@ -113,11 +113,11 @@ impl Slot {
         }
     }
 
-    fn into_minisock(self) -> Option<Box<Minisock>> {
+    fn into_minisock(self) -> Option<Minisock> {
         let (since, id, gap) = (self.since(), self.id(), self.gap);
         match self.form {
-            Form::Open(minisock) => Some(minisock),
-            Form::Packed(packed) => Some(Box::new(packed.unpacked(since, id, gap))),
+            Form::Open(minisock) => Some(*minisock),
+            Form::Packed(packed) => Some(packed.unpacked(since, id, gap)),
             Form::Free => None,
         }
     }
@@ -146,6 +146,18 @@ impl MinisockTable {
     /// What its connection is known by.
     pub(super) fn id(&self, address: u64) -> Option<ConnectionId> {
         self.number(address).map(|number| self.slot(number).id())
+    }
+
+    /// Whether an event at this address [speaks of the minisock](Minisock::is) that is there; `None` if none is.
+    pub(super) fn is(&self, address: u64, id: ConnectionId, pair: Pair) -> Option<bool> {
+        let slot = self.slot(self.number(address)?);
+        let (known_pair, nameless) = match &slot.form {
+            Form::Open(minisock) => minisock.identity(),
+            Form::Packed(packed) => packed.identity(),
+            Form::Free => return None,
+        };
+        let known = slot.id();
+        Some(known.netns == id.netns && known_pair == pair && (nameless || known.socket == id.socket))
     }
 
     /// The minisock at this address.
@@ -185,21 +197,19 @@ impl MinisockTable {
             return;
         };
         let slot = self.slot_mut(number);
-        let Form::Open(minisock) = &slot.form else {
+        let Form::Open(minisock) = &mut slot.form else {
             return;
         };
         let stand = Stand::of_minisock(minisock, sees_flips);
         let ConnectionId { netns, socket } = minisock.id();
-        // Only now, after whatever follows: an owner that stays keeps its number.
-        let owner_before = mem::replace(&mut slot.owner, owners.enter(minisock.owner()));
-        owners.leave(owner_before);
+        slot.owner = owners.pass(slot.owner, minisock.owner());
         slot.state = stand.state;
         slot.sure = stand.sure;
         slot.since = stand.since.map_or(u64::MAX, Monotonic::as_nanos);
         slot.ends = minisock.nominal_end().map_or(u32::MAX, whole_seconds);
         (slot.netns, slot.socket) = (netns, socket);
         slot.gap = !minisock.is_whole();
-        let since = slot.since();
+        let since = Monotonic::from_nanos(slot.since);
         if let Some(packed) = Packed::of(minisock, since) {
             debug_assert_eq!(packed.unpacked(since, minisock.id(), slot.gap), **minisock, "nothing is lost");
             slot.form = Form::Packed(packed);
@@ -207,7 +217,7 @@ impl MinisockTable {
     }
 
     /// A minisock is followed no longer.
-    pub(super) fn pop(&mut self, address: u64, owners: &mut Owners) -> Option<Box<Minisock>> {
+    pub(super) fn pop(&mut self, address: u64, owners: &mut Owners) -> Option<Minisock> {
         let hash = self.hasher.hash_one(address);
         let slots = &self.slots;
         let is_it = |&number: &Number| slots[number as usize].address == address;
@@ -221,7 +231,7 @@ impl MinisockTable {
     }
 
     /// The minisock that nothing was heard of for longest, which is followed no longer.
-    pub(super) fn pop_oldest(&mut self, owners: &mut Owners) -> Option<Box<Minisock>> {
+    pub(super) fn pop_oldest(&mut self, owners: &mut Owners) -> Option<Minisock> {
         let oldest = self.slots.get(self.oldest as usize)?.address;
         self.pop(oldest, owners)
     }
@@ -256,7 +266,7 @@ impl MinisockTable {
     pub(super) fn pairs(&self) -> impl Iterator<Item = (u64, ConnectionId, Pair)> {
         self.slots.iter().filter_map(|slot| match &slot.form {
             Form::Open(minisock) => Some((slot.address, slot.id(), minisock.pair())),
-            Form::Packed(packed) => Some((slot.address, slot.id(), packed.pair())),
+            Form::Packed(packed) => Some((slot.address, slot.id(), packed.identity().0)),
             Form::Free => None,
         })
     }
@@ -385,7 +395,7 @@ mod tests {
         (table, owners)
     }
 
-    fn socket(minisock: Option<Box<Minisock>>) -> Option<u64> {
+    fn socket(minisock: Option<Minisock>) -> Option<u64> {
         minisock.map(|minisock| minisock.id().socket)
     }
 

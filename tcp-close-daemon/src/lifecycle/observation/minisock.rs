@@ -98,6 +98,20 @@ pub enum EndCause {
 }
 
 impl EndCause {
+    /// Every cause.
+    pub const ALL: [Self; 10] = [
+        Self::Expired,
+        Self::Reused,
+        Self::Recycled,
+        Self::Assassinated,
+        Self::Purged,
+        Self::Killed,
+        Self::FinWait2Timeout,
+        Self::ResetInFinWait2,
+        Self::ResetByUs,
+        Self::Unknown,
+    ];
+
     /// Every cause a TIME-WAIT can have.
     pub const OF_TIME_WAIT: [Self; 7] = [
         Self::Expired,
@@ -180,6 +194,9 @@ pub enum Witness {
 }
 
 impl Witness {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Exact, Self::Inferred];
+
     /// Name in labels and JSON.
     pub const fn label(self) -> &'static str {
         match self {

@@ -166,7 +166,7 @@ impl Tracker {
     /// Makes sure there is an entry for a minisock whose timer is seen: it may be older than we are.
     fn know(&mut self, event: &Event, timer: &MinisockTimer, out: &mut Vec<Observation>) {
         let address = timer.minisock;
-        let known = self.minisocks.get_mut(address).map(|minisock| minisock.is(event.id, timer));
+        let known = self.minisocks.is(address, event.id, timer.pair);
         if known == Some(true) {
             return;
         }

@@ -1,93 +1,18 @@
-use proptest::{array::uniform16, collection::vec, option, prelude::*, sample::select};
+use std::net::{IpAddr, SocketAddr};
+
+use proptest::{option, prelude::*, sample::select};
 
 use super::*;
-use crate::lifecycle::observation::Schedule;
-
-const ID: ConnectionId = ConnectionId { netns: 4_026_531_840, socket: 1_234_567 };
-
-fn time() -> impl Strategy<Value = Option<Monotonic>> {
-    let near = 1_000_000_000_000..1_100_000_000_000_u64;
-    option::of(prop_oneof![near, any::<u64>()].prop_map(Monotonic::from_nanos))
-}
-
-fn duration() -> impl Strategy<Value = Duration> {
-    prop_oneof![
-        any::<u32>().prop_map(|ms| Duration::from_millis(ms.into())),
-        any::<u64>().prop_map(Duration::from_nanos)
-    ]
-}
-
-fn process() -> impl Strategy<Value = Option<Process>> {
-    let name = prop_oneof![Just(*b"nginx\0\0\0\0\0\0\0\0\0\0\0"), uniform16(any::<u8>())];
-    option::of((any::<u32>(), name).prop_map(|(pid, name)| Process { pid, comm: Comm::from_bytes(name) }))
-}
-
-fn address() -> impl Strategy<Value = SocketAddr> {
-    (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)
-}
-
-fn pair() -> impl Strategy<Value = Pair> {
-    (address(), address()).prop_map(|(local, remote)| Pair { local, remote })
-}
-
-fn states() -> impl Strategy<Value = States> {
-    vec((select(TcpState::ALL.to_vec()), option::of(duration())), 0..=4).prop_map(|visits| {
-        let mut states = States::default();
-        for (state, dwell) in visits {
-            states.push(state, dwell);
-        }
-        states
-    })
-}
-
-prop_compose! {
-    fn fin()(
-        seq in option::of(any::<u32>()),
-        next in any::<bool>(),
-        ack in option::of(any::<u32>()),
-        peer_seq in option::of(any::<u32>()),
-        retransmits in prop_oneof![Just(0), any::<u32>()],
-        times in vec(any::<u32>(), 0..=16),
-    ) -> Fin {
-        let mut schedule = Schedule::default();
-        for time in times {
-            schedule.push(Duration::from_micros(time.into()));
-        }
-        let ack_of_fin = if next { seq.map(|seq| seq.wrapping_add(1)) } else { ack };
-        Fin { seq, ack_of_fin, peer_seq, retransmits, schedule }
-    }
-}
-
-prop_compose! {
-    fn bytes()(all in [option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>()), option::of(any::<u64>())]) -> Bytes {
-        let [sent, received, after_our_fin, after_peer_fin] = all;
-        Bytes { sent, received, after_our_fin, after_peer_fin }
-    }
-}
-
-prop_compose! {
-    fn any_story(pair: Pair)(
-        (same_id, socket, same_pair, other) in (any::<bool>(), any::<u64>(), any::<bool>(), self::pair()),
-        role in select(Role::ALL.to_vec()),
-        manner in option::of(select(Manner::ALL.to_vec())),
-        segments in option::of(any::<u8>()),
-        (opener, same_closer, closer) in (process(), any::<bool>(), process()),
-        cgroup in any::<u64>().prop_map(CgroupId::new),
-        uid in option::of(any::<u32>()),
-        states in states(),
-        (fin, bytes) in (fin(), bytes()),
-        reset in option::of((any::<bool>(), option::of(any::<u32>()))),
-        gap in any::<bool>(),
-    ) -> Story {
-        let reset = reset.map(|(sent, reason)| ResetSeen { sent, reason });
-        Story {
-            id: if same_id { ID } else { ConnectionId { socket, ..ID } },
-            pair: if same_pair { pair } else { other },
-            closer: if same_closer { opener } else { closer },
-            role, manner, segments, opener, cgroup, uid, states, fin, bytes, reset, gap,
-        }
-    }
-}
+use crate::{
+    event::{CgroupId, Comm, Process},
+    lifecycle::observation::{
+        Bytes, Fin, Manner, ResetSeen, Role, Schedule, States,
+        packed::{
+            tests::{ID, any_story, duration, pair, time},
+            untold,
+        },
+    },
+};
 
 prop_compose! {
     fn any_absorbed()(counts in any::<[u32; 2]>(), flags in any::<[bool; 3]>(), last_fin in time()) -> AbsorbedSegments {
@@ -141,10 +66,74 @@ proptest! {
     #[test]
     fn a_minisock_comes_out_as_it_went_in(minisock in minisock(), since in time()) {
         let since = since.unwrap_or(NEVER);
-        let packed = Packed::of(&minisock, since).expect("it is at rest");
-        prop_assert_eq!(packed.pair(), minisock.pair);
+        let packed = Packed::of(&mut minisock.clone(), since).expect("it is at rest");
+        prop_assert_eq!(packed.identity(), (minisock.pair, minisock.nameless));
         prop_assert_eq!(packed.unpacked(since, minisock.id, minisock.gap), minisock);
     }
+}
+
+fn packed(mut minisock: Minisock) -> Option<Packed> {
+    let since = minisock.entered.unwrap_or(NEVER);
+    Packed::of(&mut minisock, since)
+}
+
+/// There is room for all that there can be.
+#[test]
+fn the_largest_is_packed() {
+    let late = Some(Monotonic::from_nanos(u64::MAX - 1));
+    let long = Duration::from_nanos(u64::MAX - 1);
+    let process = |pid| Some(Process { pid, comm: Comm::from_bytes([b'x'; 16]) });
+    let address = |octets: u8| SocketAddr::new(IpAddr::V6([octets; 16].into()), u16::MAX);
+    let pair = |octets| Pair { local: address(octets), remote: address(octets) };
+    let mut states = States::default();
+    (0..4).for_each(|_| states.push(TcpState::Closing, Some(long)));
+    let mut schedule = Schedule::default();
+    (0..16).for_each(|_| schedule.push(Duration::from_micros(u32::MAX.into())));
+    let fin = Fin { seq: Some(7), ack_of_fin: Some(7), peer_seq: Some(7), retransmits: u32::MAX, schedule };
+    let most = Some(u64::MAX);
+    let story = Story {
+        role: Role::None,
+        manner: Some(Manner::Killed),
+        segments: Some(3),
+        opener: process(u32::MAX),
+        closer: process(u32::MAX - 1),
+        cgroup: CgroupId::new(u64::MAX),
+        uid: Some(u32::MAX),
+        states,
+        fin,
+        bytes: Bytes { sent: most, received: most, after_our_fin: most, after_peer_fin: most },
+        reset: Some(ResetSeen { sent: true, reason: Some(u32::MAX) }),
+        gap: true,
+        ..untold(ConnectionId { netns: u32::MAX, socket: u64::MAX }, pair(1))
+    };
+    let absorbed = AbsorbedSegments {
+        fins_again: u32::MAX,
+        strays: u32::MAX,
+        restart_awaits_segment: true,
+        flip_awaits_fin: true,
+        first_fin_due: true,
+        last_fin: late,
+    };
+    let minisock = Minisock {
+        pair: pair(2),
+        nameless: true,
+        began: late.map(|at| (at, TcpState::FinWait2)),
+        fin_wait2_since: Some(NEVER),
+        entered: late,
+        last_start: Some(NEVER),
+        nominal_end: late,
+        fires_at: Some(NEVER),
+        wait: Some(Wait { nominal: long, slack: long }),
+        restarts: u32::MAX,
+        absorbed: Some(absorbed),
+        story: Some(story),
+        owner: story.owner(),
+        gap: true,
+        ..blank(ID)
+    };
+    let packed = Packed::of(&mut minisock.clone(), NEVER).expect("it is at rest");
+    assert!(matches!(packed, Packed::Long { .. }));
+    assert_eq!(packed.unpacked(NEVER, ID, true), minisock);
 }
 
 /// One of a client that asked for a page, and closed first.
@@ -187,17 +176,14 @@ fn most_over_ipv4_are_short() {
         owner: story.owner(),
         ..blank(ID)
     };
-    let packed = Packed::of(&minisock, minisock.entered.expect("it was seen")).expect("it is at rest");
-    assert!(matches!(packed, Packed::Short { .. }), "{} bytes", packed.bytes().len());
+    let packed = packed(minisock).expect("it is at rest");
+    assert!(matches!(packed, Packed::Short { .. }), "{packed:?}");
 }
 
 #[test]
 fn what_goes_on_is_not_packed() {
-    assert!(Packed::of(&blank(ID), NEVER).is_some(), "it was there before anybody looked");
+    assert!(packed(blank(ID)).is_some(), "it was there before anybody looked");
     let began = Some((NEVER, TcpState::TimeWait));
-    assert!(
-        Packed::of(&Minisock { began, ..blank(ID) }, NEVER).is_none(),
-        "its full socket is about to be told"
-    );
-    assert!(Packed::of(&Minisock { syn_is_due: true, ..blank(ID) }, NEVER).is_none());
+    assert!(packed(Minisock { began, ..blank(ID) }).is_none(), "its full socket is about to be told");
+    assert!(packed(Minisock { syn_is_due: true, ..blank(ID) }).is_none());
 }
