@@ -2,10 +2,11 @@
 
 use std::{
     collections::{VecDeque, vec_deque},
+    hash::BuildHasher as _,
     sync::Arc,
 };
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap};
 use jiff::Timestamp;
 
 use crate::{
@@ -28,6 +29,7 @@ pub struct Memory {
     entries: VecDeque<Entry>,
     /// Connections that go on in a minisock, by the number of what was told of them.
     going_on: HashMap<Which, u64>,
+    hasher: DefaultHashBuilder,
     most: usize,
     bytes: usize,
     /// How much was told, ever. What is remembered has numbers in a row, of which this is the last.
@@ -46,9 +48,9 @@ pub struct Remembered {
     pub forgotten: u64,
 }
 
-/// Which connection. A socket that has no cookie is known by its address, which the next one may have before this one's
-/// minisock is gone.
-type Which = Option<(ConnectionId, Pair)>;
+/// Which connection, as a hash of its id and its socket pair: a socket that has no cookie is known by its address, which the
+/// next one may have before this one's minisock is gone. Of as many as are remembered no two are the same by chance.
+type Which = u64;
 
 /// Something told, packed.
 #[derive(Clone)]
@@ -78,7 +80,15 @@ impl Entry {
 impl Memory {
     /// Room for so many.
     pub fn of(most: usize) -> Self {
-        Self { entries: VecDeque::new(), going_on: HashMap::new(), most, bytes: 0, told: 0, forgotten: 0 }
+        Self {
+            entries: VecDeque::new(),
+            going_on: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
+            most,
+            bytes: 0,
+            told: 0,
+            forgotten: 0,
+        }
     }
 
     /// Remembers one more, of those that [are kept](PackedObservation::of).
@@ -87,7 +97,8 @@ impl Memory {
             return;
         };
         self.told += 1;
-        let (at, which) = when_and_which(observation);
+        let (at, id, pair) = when_and_which(observation);
+        let which = self.hasher.hash_one((id, pair));
         self.supersede(which, observation);
         let entry = Entry { number: self.told, superseded: false, at, which, home, anchor, packed };
         self.bytes += entry.bytes();
@@ -163,14 +174,15 @@ impl Memory {
 }
 
 /// When it happened, and to which connection.
-fn when_and_which(observation: &Observation) -> (Monotonic, Which) {
+fn when_and_which(observation: &Observation) -> (Monotonic, Option<ConnectionId>, Option<Pair>) {
+    let of = |at, id, pair| (at, Some(id), Some(pair));
     match observation {
-        Observation::Closed(closed) => (closed.at, Some((closed.story.id, closed.story.pair))),
+        Observation::Closed(closed) => of(closed.at, closed.story.id, closed.story.pair),
         // It may be known by another name than its full socket was.
         Observation::MinisockEnded(ended) => {
-            (ended.at, Some((ended.story.map_or(ended.id, |story| story.id), ended.pair)))
+            of(ended.at, ended.story.as_ref().map_or(ended.id, |story| story.id), ended.pair)
         }
-        Observation::Transition(transition) => (transition.at, Some((transition.id, transition.pair))),
-        _ => (Monotonic::default(), None),
+        Observation::Transition(transition) => of(transition.at, transition.id, transition.pair),
+        _ => (Monotonic::default(), None, None),
     }
 }
