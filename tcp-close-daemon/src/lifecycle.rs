@@ -22,7 +22,7 @@ mod tracker;
 pub use census::Census;
 pub use minisock::Wait;
 pub use observation::Observation;
-pub use owners::OwnerKey;
+pub use owners::{ByState, OwnerKey};
 pub use sequence::Sequencer;
 pub use tracker::{Closing, Corrections, Entry, Left, Limits, Sees, Stats, Tracker};
 

@@ -39,6 +39,11 @@ impl Stand {
         Self { state, since: minisock.in_substate_since(), sure, owner: Owners::THE_REST }
     }
 
+    /// Whether it is counted where the other is.
+    pub(super) fn stands_like(&self, other: &Self) -> bool {
+        (self.state, self.since, self.sure) == (other.state, other.since, other.sure)
+    }
+
     pub(super) const fn owned(self, owner: u32) -> Self {
         Self { owner, ..self }
     }
@@ -54,13 +59,18 @@ impl Roster {
     /// A full socket has changed, or is not followed any more.
     pub(super) fn note(&mut self, id: ConnectionId, close: Option<&Close>, owners: &mut Owners) {
         match close.and_then(|close| Some((Stand::of_socket(close)?, close.owner()))) {
-            Some((stand, owner)) => {
-                let noted = self.stands.entry(id).or_insert(stand);
-                *noted = stand.owned(owners.pass(noted.owner, owner));
-            }
+            Some((stand, owner)) => match self.stands.get_mut(&id) {
+                Some(noted) => {
+                    let number = owners.pass((noted.owner, noted.state), (owner, stand.state));
+                    *noted = stand.owned(number);
+                }
+                None => {
+                    self.stands.insert(id, stand.owned(owners.enter(owner, stand.state)));
+                }
+            },
             None => {
                 if let Some(noted) = self.stands.remove(&id) {
-                    owners.leave(noted.owner);
+                    owners.leave(noted.owner, noted.state);
                 }
             }
         }

@@ -6,13 +6,14 @@
 
 use std::{borrow::Cow, collections::HashMap, hash::BuildHasher as _, mem};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
 use crate::{
     event::{ConnectionId, Monotonic, Pair, TcpState},
     lifecycle::{
+        census::{InState, Tally},
         minisock::{Minisock, Packed, Wait},
-        owners::Owners,
+        owners::{OwnerKey, Owners},
         roster::Stand,
     },
 };
@@ -36,6 +37,11 @@ pub(super) struct MinisockTable {
     oldest: Number,
     /// The first of a chain of free slots.
     free: Number,
+    fin_wait2: Tally,
+    time_wait: Tally,
+    /// Addresses of those that may have left FIN-WAIT-2 unseen, which are in neither.
+    unsure: HashSet<u64>,
+    by_netns: HashMap<u32, u64>,
 }
 
 /// Room for a minisock. What is asked of all of them stands first.
@@ -59,6 +65,9 @@ struct Slot {
     gap: bool,
     form: Form,
 }
+
+/// The state of a slot whose minisock is not counted yet.
+const UNCOUNTED: TcpState = TcpState::Close;
 
 enum Form {
     /// Something is happening to it.
@@ -84,7 +93,7 @@ impl Slot {
             newer: NONE,
             older,
             ends: u32::MAX,
-            state: TcpState::TimeWait,
+            state: UNCOUNTED,
             sure: true,
             gap: false,
             form: Form::Free,
@@ -132,6 +141,10 @@ impl MinisockTable {
             newest: NONE,
             oldest: NONE,
             free: NONE,
+            fin_wait2: Tally::default(),
+            time_wait: Tally::default(),
+            unsure: HashSet::new(),
+            by_netns: HashMap::new(),
         }
     }
 
@@ -201,14 +214,14 @@ impl MinisockTable {
             return;
         };
         let stand = Stand::of_minisock(minisock, sees_flips);
-        let ConnectionId { netns, socket } = minisock.id();
-        slot.owner = owners.pass(slot.owner, minisock.owner());
-        slot.state = stand.state;
-        slot.sure = stand.sure;
-        slot.since = stand.since.map_or(u64::MAX, Monotonic::as_nanos);
+        let (id, owner) = (minisock.id(), minisock.owner());
         slot.ends = minisock.nominal_end().map_or(u32::MAX, whole_seconds);
-        (slot.netns, slot.socket) = (netns, socket);
         slot.gap = !minisock.is_whole();
+        self.count(number, id, stand, (owner, owners));
+        let slot = self.slot_mut(number);
+        let Form::Open(minisock) = &mut slot.form else {
+            return;
+        };
         let since = Monotonic::from_nanos(slot.since);
         if let Some(packed) = Packed::of(minisock, since) {
             debug_assert_eq!(packed.unpacked(since, minisock.id(), slot.gap), **minisock, "nothing is lost");
@@ -223,11 +236,72 @@ impl MinisockTable {
         let is_it = |&number: &Number| slots[number as usize].address == address;
         let (number, _) = self.numbers.find_entry(hash, is_it).ok()?.remove();
         self.unchain(number);
+        if self.slot(number).state != UNCOUNTED {
+            let slot = self.slot(number);
+            owners.leave(slot.owner, slot.state);
+            self.discount(number);
+        }
         let vacant = Slot::vacant(self.free);
         self.free = number;
-        let slot = mem::replace(self.slot_mut(number), vacant);
-        owners.leave(slot.owner);
-        slot.into_minisock()
+        mem::replace(self.slot_mut(number), vacant).into_minisock()
+    }
+
+    /// Where the minisock in this slot stands now, and whose it is, is counted, and no longer where it stood.
+    fn count(
+        &mut self,
+        number: Number,
+        id: ConnectionId,
+        stand: Stand,
+        (owner, owners): (OwnerKey, &mut Owners),
+    ) {
+        let slot = self.slot(number);
+        let before = (slot.owner, slot.state);
+        let is_new = slot.state == UNCOUNTED;
+        let stays = !is_new && slot.netns == id.netns && slot.stand().stands_like(&stand);
+        if !stays && !is_new {
+            self.discount(number);
+        }
+        let slot = self.slot_mut(number);
+        slot.owner =
+            if is_new { owners.enter(owner, stand.state) } else { owners.pass(before, (owner, stand.state)) };
+        slot.state = stand.state;
+        slot.sure = stand.sure;
+        slot.since = stand.since.map_or(u64::MAX, Monotonic::as_nanos);
+        (slot.netns, slot.socket) = (id.netns, id.socket);
+        if stays {
+            return;
+        }
+        *self.by_netns.entry(id.netns).or_default() += 1;
+        let address = self.slot(number).address;
+        if stand.sure {
+            self.tally(stand.state).enter(stand.since);
+        } else {
+            self.unsure.insert(address);
+        }
+    }
+
+    /// The minisock in this slot is not counted any more where it stands.
+    fn discount(&mut self, number: Number) {
+        let slot = self.slot(number);
+        let (address, netns, stand) = (slot.address, slot.netns, slot.stand());
+        if stand.sure {
+            self.tally(stand.state).leave(stand.since);
+        } else {
+            self.unsure.remove(&address);
+        }
+        if let Some(count) = self.by_netns.get_mut(&netns) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_netns.remove(&netns);
+            }
+        }
+    }
+
+    const fn tally(&mut self, substate: TcpState) -> &mut Tally {
+        match substate {
+            TcpState::FinWait2 => &mut self.fin_wait2,
+            _ => &mut self.time_wait,
+        }
     }
 
     /// The minisock that nothing was heard of for longest, which is followed no longer.
@@ -240,10 +314,14 @@ impl MinisockTable {
     pub(super) fn gap(&mut self) {
         for slot in &mut self.slots {
             slot.gap = true;
-            // The flip may be among what was lost.
-            slot.sure &= slot.state != TcpState::FinWait2;
             if let Form::Open(minisock) = &mut slot.form {
                 minisock.mark_gap();
+            }
+            // The flip may be among what was lost.
+            if slot.sure && slot.state == TcpState::FinWait2 {
+                self.fin_wait2.leave(slot.stand().since);
+                self.unsure.insert(slot.address);
+                slot.sure = false;
             }
         }
     }
@@ -257,9 +335,23 @@ impl MinisockTable {
         self.slots.iter().filter(is_overdue).map(|slot| slot.address).collect()
     }
 
-    /// All of them, in no order: address, connection, and where it stands.
-    pub(super) fn stands(&self) -> impl Iterator<Item = (u64, ConnectionId, Stand)> {
-        self.taken().map(|slot| (slot.address, slot.id(), slot.stand()))
+    /// All of them, in no order: address, and connection.
+    pub(super) fn ids(&self) -> impl Iterator<Item = (u64, ConnectionId)> {
+        self.taken().map(|slot| (slot.address, slot.id()))
+    }
+
+    /// Where those stand that may have left FIN-WAIT-2 unseen.
+    pub(super) fn unsure(&self) -> impl Iterator<Item = (ConnectionId, Stand)> {
+        self.unsure.iter().filter_map(|&address| {
+            let slot = self.slot(self.number(address)?);
+            Some((slot.id(), slot.stand()))
+        })
+    }
+
+    /// Where all others stand now.
+    pub(super) fn together(&self, now: Monotonic) -> [(TcpState, InState); 2] {
+        let tallies = [(TcpState::FinWait2, &self.fin_wait2), (TcpState::TimeWait, &self.time_wait)];
+        tallies.map(|(state, tally)| (state, tally.in_state(now)))
     }
 
     /// All of them, in no order: address, connection, and socket pair.
@@ -272,12 +364,8 @@ impl MinisockTable {
     }
 
     /// How many there are in each network namespace.
-    pub(super) fn count_by_netns(&self) -> HashMap<u32, u64> {
-        let mut counts = HashMap::new();
-        for slot in self.taken() {
-            *counts.entry(slot.netns).or_default() += 1;
-        }
-        counts
+    pub(super) const fn by_netns(&self) -> &HashMap<u32, u64> {
+        &self.by_netns
     }
 
     /// Gives back what a flood has left, if hardly any of it is in use.
@@ -287,7 +375,8 @@ impl MinisockTable {
         }
         let mut slots = mem::take(&mut self.slots);
         let mut next = self.oldest;
-        *self = Self { hasher: self.hasher.clone(), ..Self::new() };
+        self.numbers = HashTable::new();
+        (self.newest, self.oldest, self.free) = (NONE, NONE, NONE);
         while let Some(slot) = slots.get_mut(next as usize) {
             next = slot.newer;
             let slot = mem::replace(slot, Slot::vacant(NONE));
@@ -418,7 +507,7 @@ mod tests {
         put(&mut table, &mut owners, 9);
         put(&mut table, &mut owners, 9);
         assert_eq!((table.slots.len(), table.len()), (3, 3));
-        let mut addresses: Vec<_> = table.stands().map(|(address, ..)| address).collect();
+        let mut addresses: Vec<_> = table.ids().map(|(address, _)| address).collect();
         addresses.sort_unstable();
         assert_eq!(addresses, [1, 3, 9]);
     }

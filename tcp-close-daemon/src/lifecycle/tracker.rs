@@ -14,12 +14,15 @@ use crate::{
         minisock::Wait,
         observation::{Observation, Transition},
         owners::Owners,
-        roster::{Roster, Stand},
+        roster::Roster,
         table::MinisockTable,
     },
 };
 
 use listing::Listings;
+
+#[cfg(test)]
+use crate::lifecycle::{census, roster::Stand};
 
 mod closing;
 mod listing;
@@ -183,12 +186,12 @@ impl Tracker {
 
     /// How many minisocks are followed in each network namespace.
     pub fn minisocks_by_netns(&self) -> std::collections::HashMap<u32, u64> {
-        self.minisocks.count_by_netns()
+        self.minisocks.by_netns().clone()
     }
 
     /// The sockets that close now, as the events tell it.
     pub fn census(&self, now: Monotonic) -> Census {
-        Census::of(self.stands(), &self.owners, self.sees, now, None)
+        self.census_by(now, None)
     }
 
     /// The sockets that close now. Of a minisock whose flip to TIME-WAIT may have left no trace, `was_in_fin_wait2` tells
@@ -200,12 +203,13 @@ impl Tracker {
         was_in_fin_wait2: impl Fn(ConnectionId) -> Option<bool>,
     ) -> Census {
         let look = Look { at: looked, was_in_fin_wait2: &was_in_fin_wait2 };
-        Census::of(self.stands(), &self.owners, self.sees, now, Some(&look))
+        self.census_by(now, Some(&look))
     }
 
-    /// Where everything that closes stands.
-    fn stands(&self) -> impl Iterator<Item = (ConnectionId, Stand)> {
-        self.roster.stands().chain(self.minisocks.stands().map(|(_, id, stand)| (id, stand)))
+    fn census_by(&self, now: Monotonic, look: Option<&Look<'_>>) -> Census {
+        let one_by_one = self.roster.stands().chain(self.minisocks.unsure());
+        let together = self.minisocks.together(now);
+        Census::of(one_by_one, &together, &self.owners, self.sees, now, look)
     }
 
     /// An event, not earlier than any before it; what it means goes to the end of `out`.
@@ -451,14 +455,17 @@ impl Tracker {
             .iter()
             .filter_map(|(&id, close)| Some((id, Stand::of_socket(close)?, close.owner())));
         let minisocks = self.minisocks.iter().map(|minisock| {
-            (minisock.id(), Stand::of_minisock(&minisock, self.sees.flips()), minisock.owner())
+            let stand = Stand::of_minisock(&minisock, self.sees.flips());
+            let whole = |since: Monotonic| census::began(since.as_nanos() / 1_000_000);
+            let since = if stand.sure { stand.since.map(whole) } else { stand.since };
+            (minisock.id(), Stand { since, ..stand }, minisock.owner())
         });
         let mut owners = Owners::default();
         let stands: Vec<_> = sockets
             .chain(minisocks)
-            .map(|(id, stand, owner)| (id, stand.owned(owners.enter(owner))))
+            .map(|(id, stand, owner)| (id, stand.owned(owners.enter(owner, stand.state))))
             .collect();
-        Census::of(stands.into_iter(), &owners, self.sees, now, None)
+        Census::of(stands.into_iter(), &[], &owners, self.sees, now, None)
     }
 
     /// Full sockets that close and have not ended, counted one by one.

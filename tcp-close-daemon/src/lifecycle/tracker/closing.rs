@@ -51,7 +51,7 @@ impl Tracker {
     pub fn entries(&self, netns: &[u32]) -> Vec<Entry> {
         let is_wanted = |id: ConnectionId| netns.is_empty() || netns.contains(&id.netns);
         let sockets = self.roster.stands().map(|(id, _)| (Entry::Socket(id), id));
-        let minisocks = self.minisocks.stands().map(|(address, id, _)| (Entry::Minisock(address), id));
+        let minisocks = self.minisocks.ids().map(|(address, id)| (Entry::Minisock(address), id));
         sockets.chain(minisocks).filter(|&(_, id)| is_wanted(id)).map(|(entry, _)| entry).collect()
     }
 
