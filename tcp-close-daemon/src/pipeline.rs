@@ -45,6 +45,9 @@ const RECORDS_PER_TURN: usize = 512;
 /// Scrapes that may wait at once; one more is turned away.
 pub const MOST_SCRAPES: usize = 8;
 
+/// Minisocks that are looked at in a turn before the kernel's table is asked for, for the same reason as below.
+const PREPARED_PER_TURN: usize = 1 << 15;
+
 /// Sockets of the kernel's table that are taken in at a turn: for more than some milliseconds nobody reads the ring.
 const LISTED_PER_TURN: usize = 1 << 14;
 
@@ -52,8 +55,15 @@ const LISTED_PER_TURN: usize = 1 << 14;
 pub enum Request {
     /// Figures of this moment. Who asks waits for word that they are there.
     Figures(oneshot::Sender<()>),
-    /// Everything that closes now in these namespaces, or in all.
-    Entries(Vec<u32>, oneshot::Sender<Vec<Entry>>),
+    /// Everything that closes now in these namespaces, or in all; minisocks too, or full sockets only.
+    Entries {
+        /// Inode numbers of the namespaces.
+        netns: Vec<u32>,
+        /// Minisocks too.
+        minisocks: bool,
+        /// Takes the answer.
+        answer: oneshot::Sender<Vec<Entry>>,
+    },
     /// What is known of these, of those that still close.
     Closing(Vec<Entry>, oneshot::Sender<Vec<Closing>>),
     /// Sockets that have been in CLOSE-WAIT for this long; at most so many.
@@ -132,6 +142,8 @@ pub struct Pipeline {
     skipped: u64,
     asked_what_was_skipped: Monotonic,
     last_event: Option<Monotonic>,
+    /// Who is about to ask for a table of the kernel's, once that is prepared.
+    listing_begins: Option<oneshot::Sender<()>>,
     /// A table of the kernel's that is being taken in.
     listing: Option<Listing>,
     last_listing: Option<Monotonic>,
@@ -183,6 +195,7 @@ impl Pipeline {
             skipped: 0,
             asked_what_was_skipped: Monotonic::default(),
             last_event: None,
+            listing_begins: None,
             listing: None,
             last_listing: None,
             listings: 0,
@@ -274,8 +287,8 @@ impl Pipeline {
         // Whoever asked may have gone away meanwhile.
         match request {
             Request::Figures(done) => return Some(done),
-            Request::Entries(netns, answer) => {
-                let _gone = answer.send(self.tracker.entries(&netns));
+            Request::Entries { netns, minisocks, answer } => {
+                let _gone = answer.send(self.tracker.entries(&netns, minisocks));
             }
             Request::Closing(entries, answer) => {
                 let closing = entries.into_iter().filter_map(|entry| self.tracker.closing(entry, now));
@@ -294,8 +307,8 @@ impl Pipeline {
             }
             Request::Difference(minisocks) => self.difference = Some(minisocks),
             Request::ListingBegins(known) => {
-                self.sequencer.push(of_listing(EventKind::ListingBegan));
-                let _gone = known.send(());
+                self.listing_begins = Some(known);
+                self.prepare_listing(now);
             }
             Request::Listing(Snapshot { rows, read, .. }, done) => {
                 let read = read.into_iter().collect();
@@ -304,6 +317,15 @@ impl Pipeline {
             Request::ListingFailed => self.sequencer.push(of_listing(EventKind::ListingEnded)),
         }
         None
+    }
+
+    /// Prepares for a table of the kernel's, if somebody is about to ask for it, and tells when that is done.
+    fn prepare_listing(&mut self, now: Monotonic) {
+        if self.listing_begins.is_some() && self.tracker.prepare_listing(PREPARED_PER_TURN) {
+            self.sequencer.push(Event { at: now, id: NOBODY, kind: EventKind::ListingBegan });
+            // Whoever waits may have gone away meanwhile.
+            let _gone = self.listing_begins.take().map(|known| known.send(()));
+        }
     }
 
     /// Takes in some of the kernel's table, once all events are in that are older.
@@ -363,6 +385,7 @@ impl Pipeline {
         if goes_on {
             return ControlFlow::Continue(());
         }
+        self.prepare_listing(now);
         self.take_in_listing(complete);
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();

@@ -358,7 +358,8 @@ impl Daemon {
         let table = (netns.clone(), states.clone());
         let snapshot = blocking(move || Snapshot::take(&table.0, &table.1)).await?.map_err(broken)?;
         sleep(EVENTS_COME_IN).await;
-        let known = self.known(&netns).await.ok_or(Refusal::Stopping)?;
+        let minisocks = states.iter().any(|state| matches!(state, TcpState::FinWait2 | TcpState::TimeWait));
+        let known = self.known(&netns, minisocks).await.ok_or(Refusal::Stopping)?;
         let homes = Arc::clone(&self.homes);
         blocking(move || {
             let holders = Holders::of(&snapshot.inodes());
@@ -395,10 +396,11 @@ impl Daemon {
         }
     }
 
-    /// What the tracker knows, piece by piece; `None` if the pipeline has ended.
-    async fn known(&self, netns: &[u32]) -> Option<Known> {
+    /// What the tracker knows, piece by piece, of minisocks only if those are wanted: there may be a million. `None` if the
+    /// pipeline has ended.
+    async fn known(&self, netns: &[u32], minisocks: bool) -> Option<Known> {
         let (answer, entries) = oneshot::channel();
-        self.pipeline.send(Request::Entries(netns.to_vec(), answer)).await.ok()?;
+        self.pipeline.send(Request::Entries { netns: netns.to_vec(), minisocks, answer }).await.ok()?;
         let entries = entries.await.ok()?;
         let mut known = Known::at(clock::monotonic_now());
         for some in entries.chunks(LOOKED_UP_AT_ONCE) {

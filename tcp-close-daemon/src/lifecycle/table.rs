@@ -4,7 +4,7 @@
 //! there may be a million, and most wait for a minute in which nothing happens to them. One to which nothing is happening
 //! lies packed in its slot, and what a census asks for beside it: nothing is kept twice, and nothing allocated for each.
 
-use std::{borrow::Cow, collections::HashMap, hash::BuildHasher as _, mem};
+use std::{borrow::Cow, collections::HashMap, hash::BuildHasher as _, mem, ops::Range};
 
 use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
 
@@ -161,6 +161,11 @@ impl MinisockTable {
         self.number(address).map(|number| self.slot(number).id())
     }
 
+    /// The substate it was last seen in.
+    pub(super) fn substate(&self, address: u64) -> Option<TcpState> {
+        self.number(address).map(|number| self.slot(number).state)
+    }
+
     /// Whether an event at this address [speaks of the minisock](Minisock::is) that is there; `None` if none is.
     pub(super) fn is(&self, address: u64, id: ConnectionId, pair: Pair) -> Option<bool> {
         let slot = self.slot(self.number(address)?);
@@ -304,10 +309,9 @@ impl MinisockTable {
         }
     }
 
-    /// The minisock that nothing was heard of for longest, which is followed no longer.
-    pub(super) fn pop_oldest(&mut self, owners: &mut Owners) -> Option<Minisock> {
-        let oldest = self.slots.get(self.oldest as usize)?.address;
-        self.pop(oldest, owners)
+    /// The address of the one that nothing was heard of for longest.
+    pub(super) fn oldest(&self) -> Option<u64> {
+        self.slots.get(self.oldest as usize).map(|slot| slot.address)
     }
 
     /// Events were lost, of any of them.
@@ -354,9 +358,15 @@ impl MinisockTable {
         tallies.map(|(state, tally)| (state, tally.in_state(now)))
     }
 
-    /// All of them, in no order: address, connection, and socket pair.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (u64, ConnectionId, Pair)> {
-        self.slots.iter().filter_map(|slot| match &slot.form {
+    /// How many slots there are.
+    pub(super) const fn slots(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Those in these slots: address, connection, and socket pair.
+    pub(super) fn pairs(&self, slots: Range<usize>) -> impl Iterator<Item = (u64, ConnectionId, Pair)> {
+        let slots = self.slots.get(slots).unwrap_or_default();
+        slots.iter().filter_map(|slot| match &slot.form {
             Form::Open(minisock) => Some((slot.address, slot.id(), minisock.pair())),
             Form::Packed(packed) => Some((slot.address, slot.id(), packed.identity().0)),
             Form::Free => None,
@@ -488,6 +498,10 @@ mod tests {
         minisock.map(|minisock| minisock.id().socket)
     }
 
+    fn pop_oldest(table: &mut MinisockTable, owners: &mut Owners) -> Option<u64> {
+        socket(table.pop(table.oldest()?, owners))
+    }
+
     #[test]
     fn what_nothing_was_heard_of_for_longest_goes_first() {
         let (mut table, mut owners) = table_of(1..=4);
@@ -495,9 +509,9 @@ mod tests {
         table.note(1, &mut owners, true);
         assert_eq!(socket(table.pop(3, &mut owners)), Some(1003));
         put(&mut table, &mut owners, 3);
-        let order: Vec<_> = std::iter::from_fn(|| socket(table.pop_oldest(&mut owners))).collect();
+        let order: Vec<_> = std::iter::from_fn(|| pop_oldest(&mut table, &mut owners)).collect();
         assert_eq!(order, [1002, 1004, 1001, 1003]);
-        assert_eq!((table.len(), table.pop_oldest(&mut owners).is_none()), (0, true));
+        assert_eq!((table.len(), table.oldest()), (0, None));
     }
 
     #[test]
@@ -521,7 +535,7 @@ mod tests {
         table.give_back();
         assert_eq!((table.slots.len(), table.len()), (20, 20));
         assert_eq!(table.id(1500), Some(ConnectionId { netns: 1, socket: 2500 }));
-        assert_eq!(socket(table.pop_oldest(&mut owners)), Some(1100), "in the same order");
+        assert_eq!(pop_oldest(&mut table, &mut owners), Some(1100), "in the same order");
     }
 
     #[test]

@@ -267,7 +267,9 @@ impl Tracker {
         if self.next_sweep < now {
             self.next_sweep = now + SWEEP;
             self.forget_overdue(now);
-            self.minisocks.give_back();
+            if !self.listings.is_preparing() {
+                self.minisocks.give_back();
+            }
         }
     }
 

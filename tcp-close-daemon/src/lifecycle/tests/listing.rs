@@ -2,7 +2,11 @@
 
 use expect_test::expect;
 
-use super::notation::check;
+use super::notation::{check, events, witness};
+use crate::{
+    event::Event,
+    lifecycle::{Corrections, Tracker},
+};
 
 /// Sockets that began to close before anybody looked, and what becomes of them.
 #[test]
@@ -176,4 +180,46 @@ fn a_new_life_in_the_same_place_is_another_one() {
             2 removed
         "#]],
     );
+}
+
+/// A large table of minisocks is prepared piece by piece, and what happens meanwhile is taken into account.
+#[test]
+fn preparing_may_take_a_while() {
+    let events = events(
+        "\
+        100.0 a start tw
+        100.0 b start tw
+        100.0 c start tw
+        100.5 a cancel connect by=42/curl
+        100.6 d start tw
+        100.7 b cancel connect by=42/curl
+        101.0 - listing
+        101.1 c listed tw left=59
+        101.1 d listed tw left=59
+        101.1 - listed all
+        101.1 - listed over
+        102.0 - listing
+        102.1 c listed tw left=58
+        102.1 d listed tw left=58
+        102.1 - listed all
+        102.1 - listed over
+        ",
+    );
+    let (before, then) = events.split_at(3);
+    let (meanwhile, then) = then.split_at(3);
+    let mut tracker = witness();
+    let apply = |tracker: &mut Tracker, events: &[Event]| {
+        for event in events {
+            tracker.apply(event, &mut Vec::new());
+        }
+    };
+    apply(&mut tracker, before);
+    assert!(!tracker.prepare_listing(1), "of three slots");
+    // `a` lies in the slot that was gone through, and then `d`; `b` in one that comes.
+    apply(&mut tracker, meanwhile);
+    assert!(!tracker.prepare_listing(1));
+    assert!(tracker.prepare_listing(1));
+    apply(&mut tracker, then);
+    assert_eq!(tracker.stats().minisocks, 2);
+    assert_eq!(tracker.stats().corrections, Corrections::default());
 }

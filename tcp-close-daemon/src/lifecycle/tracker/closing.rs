@@ -47,11 +47,13 @@ pub struct Left {
 }
 
 impl Tracker {
-    /// Everything that closes now in these namespaces, or in all. What ends meanwhile leads nowhere any more.
-    pub fn entries(&self, netns: &[u32]) -> Vec<Entry> {
+    /// Everything that closes now in these namespaces, or in all: full sockets, and minisocks if they are wanted. What ends
+    /// meanwhile leads nowhere any more.
+    pub fn entries(&self, netns: &[u32], minisocks: bool) -> Vec<Entry> {
         let is_wanted = |id: ConnectionId| netns.is_empty() || netns.contains(&id.netns);
         let sockets = self.roster.stands().map(|(id, _)| (Entry::Socket(id), id));
-        let minisocks = self.minisocks.ids().map(|(address, id)| (Entry::Minisock(address), id));
+        let minisocks = minisocks.then(|| self.minisocks.ids()).into_iter().flatten();
+        let minisocks = minisocks.map(|(address, id)| (Entry::Minisock(address), id));
         sockets.chain(minisocks).filter(|&(_, id)| is_wanted(id)).map(|(entry, _)| entry).collect()
     }
 

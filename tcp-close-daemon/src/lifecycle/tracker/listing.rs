@@ -37,6 +37,8 @@ pub struct Corrections {
 #[derive(Debug, Default)]
 pub(super) struct Listings {
     hasher: RandomState,
+    /// The next one, as far as it is prepared.
+    preparing: Option<Preparing>,
     /// The one that is coming in.
     current: Option<Listing>,
     /// What the last one lacked, though it was followed. A table that is read while it changes may lack what is there, but
@@ -49,35 +51,97 @@ pub(super) struct Listings {
     pub(super) corrections: Corrections,
 }
 
+/// What is followed, by place, before the kernel is asked: as far as the table of minisocks was gone through, and all that
+/// began since.
+#[derive(Debug, Default)]
+struct Preparing {
+    followed: HashMap<Place, Followed>,
+    /// The slot that is next.
+    slot: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    entry: Entry,
+    /// It was listed, or an event has spoken of it since the kernel was asked.
+    is_there: bool,
+}
+
+impl Followed {
+    const fn new(entry: Entry) -> Self {
+        Self { entry, is_there: false }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Listing {
     /// What was followed when the kernel was asked.
-    followed: HashMap<Place, Entry>,
-    /// What an event has spoken of since then.
+    followed: HashMap<Place, Followed>,
+    /// What else an event has spoken of since then.
     touched: HashSet<Place>,
+    /// What else was listed.
     listed: HashSet<Place>,
     /// What was followed and not listed, of the namespaces that came in so far.
     lacks: HashSet<Place>,
 }
 
 impl Listings {
+    pub(super) const fn is_preparing(&self) -> bool {
+        self.preparing.is_some()
+    }
+
+    fn place_if_preparing(&self, minisock: &Minisock) -> Option<Place> {
+        self.preparing.as_ref().map(|_| self.place(minisock.id().netns, minisock.pair()))
+    }
+
     fn place(&self, netns: u32, pair: Pair) -> Place {
         self.hasher.hash_one((netns, pair))
     }
 }
 
 impl Tracker {
+    /// Prepares for the kernel's table, so many slots of the table of minisocks at a time; whether that is done. There may be
+    /// a million, and to go through them all at once would hold up whoever reads the ring.
+    pub fn prepare_listing(&mut self, most: usize) -> bool {
+        let slots = self.minisocks.slots();
+        let mut preparing = self
+            .listings
+            .preparing
+            .take()
+            .unwrap_or_else(|| Preparing { followed: HashMap::with_capacity(self.minisocks.len()), slot: 0 });
+        let end = slots.min(preparing.slot.saturating_add(most));
+        for (address, id, pair) in self.minisocks.pairs(preparing.slot..end) {
+            let place = self.listings.place(id.netns, pair);
+            preparing.followed.insert(place, Followed::new(Entry::Minisock(address)));
+        }
+        preparing.slot = end;
+        self.listings.preparing = Some(preparing);
+        end == slots
+    }
+
     pub(super) fn listing_began(&mut self) {
-        let place = |netns, pair| self.listings.place(netns, pair);
-        let sockets =
-            self.sockets.iter().map(|(&id, close)| (place(id.netns, close.pair()), Entry::Socket(id)));
-        // A minisock stands in for the full socket that it replaces.
-        let minisocks = self
-            .minisocks
-            .pairs()
-            .map(|(address, id, pair)| (place(id.netns, pair), Entry::Minisock(address)));
-        let followed = sockets.chain(minisocks).collect();
+        self.prepare_listing(usize::MAX);
+        let mut followed = self.listings.preparing.take().unwrap_or_default().followed;
+        for (&id, close) in &self.sockets {
+            // A minisock stands in for the full socket that it replaces.
+            let place = self.listings.place(id.netns, close.pair());
+            followed.entry(place).or_insert(Followed::new(Entry::Socket(id)));
+        }
         self.listings.current = Some(Listing { followed, ..Listing::default() });
+    }
+
+    /// A minisock is followed from now on, or no longer.
+    pub(super) fn prepare(&mut self, address: u64, minisock: &Minisock, is_followed: bool) {
+        let place = self.listings.place_if_preparing(minisock);
+        let Some((place, preparing)) = place.zip(self.listings.preparing.as_mut()) else {
+            return;
+        };
+        let entry = Entry::Minisock(address);
+        if is_followed {
+            preparing.followed.insert(place, Followed::new(entry));
+        } else if preparing.followed.get(&place).is_some_and(|followed| followed.entry == entry) {
+            preparing.followed.remove(&place);
+        }
     }
 
     pub(super) fn listing_ended(&mut self) {
@@ -110,7 +174,12 @@ impl Tracker {
         }
         let place = self.listings.place(event.id.netns, pair);
         if let Some(listing) = &mut self.listings.current {
-            listing.touched.insert(place);
+            match listing.followed.get_mut(&place) {
+                Some(followed) => followed.is_there = true,
+                None => {
+                    listing.touched.insert(place);
+                }
+            }
         }
         if let Some(key) = self.listings.found.remove(&place) {
             self.adopt(key, event, minisock);
@@ -128,7 +197,7 @@ impl Tracker {
                 let is_it = listed.zip(event.id.cookie()).is_none_or(|(listed, told)| listed == told);
                 if is_known || !is_it {
                     self.remove(key);
-                } else if let Some(minisock) = self.minisocks.pop(number, &mut self.owners) {
+                } else if let Some(minisock) = self.pop_minisock(number) {
                     self.keep(address, minisock.known_as(event.id));
                 }
             }
@@ -163,10 +232,15 @@ impl Tracker {
         let Some(listing) = &mut self.listings.current else {
             return;
         };
-        if listing.touched.contains(&place) || !listing.listed.insert(place) {
-            return;
-        }
-        let known = listing.followed.get(&place).copied();
+        let known = match listing.followed.get_mut(&place) {
+            Some(followed) if followed.is_there => return,
+            Some(followed) => {
+                followed.is_there = true;
+                Some(followed.entry)
+            }
+            None if listing.touched.contains(&place) || !listing.listed.insert(place) => return,
+            None => None,
+        };
         if known.is_none() && row.nominal_end.is_none() && self.sockets.contains(&id) {
             // An event has spoken of it, of another life in another place.
             return;
@@ -179,8 +253,10 @@ impl Tracker {
             (known, _) if is_another => self.replace(known, at, id, row),
             (Some(Entry::Minisock(address)), Some(nominal_end)) => {
                 let usual = self.wait;
-                if let Some(minisock) = self.minisocks.get_mut(address)
-                    && (minisock.substate(), row.state) == (TcpState::FinWait2, TcpState::TimeWait)
+                // Most are where they are known to be, and stay packed.
+                let substate = self.minisocks.substate(address);
+                if (substate, row.state) == (Some(TcpState::FinWait2), TcpState::TimeWait)
+                    && let Some(minisock) = self.minisocks.get_mut(address)
                 {
                     minisock.has_flipped(nominal_end, usual);
                     self.note_minisock(address);
@@ -253,10 +329,10 @@ impl Tracker {
         let Some(mut listing) = self.listings.current.take() else {
             return;
         };
-        let followed = listing.followed.iter().map(|(&place, &key)| (place, key));
-        let lacks: Vec<(Place, Entry)> = followed
-            .filter(|(place, _)| !listing.listed.contains(place) && !listing.touched.contains(place))
-            .filter(|&(_, key)| self.netns_of(key) == Some(netns))
+        let lacks = listing.followed.iter().filter(|(_, followed)| !followed.is_there);
+        let lacks: Vec<(Place, Entry)> = lacks
+            .map(|(&place, followed)| (place, followed.entry))
+            .filter(|&(_, entry)| self.netns_of(entry) == Some(netns))
             .collect();
         for (place, key) in lacks {
             if self.listings.lacked.contains(&place) {
@@ -292,7 +368,7 @@ impl Tracker {
     fn remove(&mut self, key: Entry) {
         let was_there = match key {
             Entry::Socket(id) => self.take_socket(id).is_some(),
-            Entry::Minisock(address) => self.minisocks.pop(address, &mut self.owners).is_some(),
+            Entry::Minisock(address) => self.pop_minisock(address).is_some(),
         };
         self.listings.corrections.removed += u64::from(was_there);
     }

@@ -187,14 +187,22 @@ impl Tracker {
     }
 
     pub(super) fn keep(&mut self, address: u64, minisock: Minisock) {
+        self.prepare(address, &minisock, true);
         self.minisocks.put(address, minisock);
         self.note_minisock(address);
         if self.minisocks.len() > self.limits.minisocks
-            && let Some(evicted) = self.minisocks.pop_oldest(&mut self.owners)
+            && let Some(evicted) = self.minisocks.oldest().and_then(|oldest| self.pop_minisock(oldest))
         {
             self.not_found_again(&evicted);
             self.stats.minisocks_evicted += 1;
         }
+    }
+
+    /// A minisock is followed no longer.
+    pub(super) fn pop_minisock(&mut self, address: u64) -> Option<Minisock> {
+        let minisock = self.minisocks.pop(address, &mut self.owners)?;
+        self.prepare(address, &minisock, false);
+        Some(minisock)
     }
 
     /// A minisock has changed, if it is there.
@@ -222,7 +230,7 @@ impl Tracker {
                 None => self.abandon(id),
             }
         }
-        let Some(mut minisock) = self.minisocks.pop(address, &mut self.owners) else {
+        let Some(mut minisock) = self.pop_minisock(address) else {
             return;
         };
         if cause != EndCause::Recycled {
@@ -242,7 +250,7 @@ impl Tracker {
     /// Minisocks that must have ended long ago, their end lost and not known to be, are followed no longer.
     pub(super) fn forget_overdue(&mut self, now: Monotonic) {
         for address in self.minisocks.overdue(now, self.wait) {
-            if let Some(minisock) = self.minisocks.pop(address, &mut self.owners) {
+            if let Some(minisock) = self.pop_minisock(address) {
                 self.not_found_again(&minisock);
             }
             self.stats.unmatched += 1;
@@ -275,7 +283,7 @@ impl Tracker {
                 self.note_minisock(address);
             }
             Some(_) => self.end(address, None, EndCause::Unknown, None, out),
-            None => {}
+            None => self.note_minisock(address),
         }
     }
 }
