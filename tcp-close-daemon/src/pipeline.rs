@@ -26,6 +26,9 @@ use crate::{
 /// How often the ring is looked into when the kernel side does not ask for it.
 const TICK: Duration = Duration::from_millis(200);
 
+/// How soon it goes on with a table of the kernel's. In between the processor is for others.
+const GOES_ON: Duration = Duration::from_millis(10);
+
 /// How often the kernel is asked at rest what the programs have missed.
 const ASKED_AT_REST: Duration = Duration::from_secs(1);
 
@@ -262,6 +265,9 @@ impl Pipeline {
                 }
             }
             self.observations.clear();
+            if self.listing_begins.is_some() || self.listing.is_some() {
+                tick.reset_after(GOES_ON);
+            }
         }
     }
 

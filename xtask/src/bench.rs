@@ -81,6 +81,8 @@ struct Extent {
     looked_at: u32,
     /// TIME-WAITs of the recording.
     recorded: u32,
+    /// After that nothing is left of connections that were: a TIME-WAIT, and the slack of its timer.
+    left: Duration,
     /// How long nothing happens.
     idle: Duration,
 }
@@ -92,6 +94,7 @@ const IN_FULL: Extent = Extent {
     tracked: [0, 100_000, 1_000_000],
     looked_at: 20_000,
     recorded: 1_000_000,
+    left: Duration::from_secs(66),
     idle: Duration::from_secs(60),
 };
 
@@ -102,6 +105,7 @@ const IN_BRIEF: Extent = Extent {
     tracked: [0, 1000, 10_000],
     looked_at: 1000,
     recorded: 10_000,
+    left: Duration::ZERO,
     idle: Duration::from_secs(2),
 };
 
@@ -253,7 +257,7 @@ impl<'a> Bench<'a> {
             observers,
             loads: self.loads(empty_run.median)?,
             empty_run,
-            daemon: Daemon::measure(programs, extent.idle, churn)?,
+            daemon: Daemon::measure(programs, (extent.left, extent.idle), churn)?,
             tracked: extent
                 .tracked
                 .iter()

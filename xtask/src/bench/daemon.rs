@@ -34,13 +34,14 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Nothing happens for as long as `idle` says, then there is one run of this load.
+    /// Nothing happens for as long as these say, without it and with it; then there is one run of this load.
     pub(super) fn measure(
         programs: &Path,
-        idle: Duration,
+        (without, idle): (Duration, Duration),
         churn: impl Fn() -> anyhow::Result<Churned>,
     ) -> anyhow::Result<Self> {
-        println!("the daemon");
+        println!("the daemon, once nothing is left of what ran before");
+        thread::sleep(without);
         let begun = clock::now();
         let daemon = Watching::start(&Observer::ours(programs, &[]))?;
         let start_seconds = clock::now().saturating_sub(begun).as_secs_f64();
