@@ -151,9 +151,11 @@ fn the_table_shows_what_was_there_before() {
     assert_eq!(of_fin_wait2("age_seconds_count"), Some(0.0));
 }
 
-/// The age of a state in the core's own figures, which must be that of a socket that entered it between two moments.
+/// The age of a state in the core's own figures, which must be that of a socket that entered it between two moments; of a
+/// minisock, it is known to the millisecond in which that was.
 #[track_caller]
 fn entered_between(in_state: &InState, census_at: Monotonic, from: Monotonic, to: Monotonic) {
+    let from = Monotonic::from_nanos(from.as_nanos() / 1_000_000 * 1_000_000);
     let oldest = in_state.oldest.expect("its entry was seen");
     assert!(oldest >= census_at.since(to) && oldest <= census_at.since(from), "{in_state:?}");
 }
