@@ -278,8 +278,8 @@ impl Pipeline {
         each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let now = clock::monotonic_now();
-        self.count_what_was_lost(now, asked);
-        while self.turn(now).is_continue() {
+        let mut ask = Some(asked);
+        while self.turn(now, ask.take()).is_continue() {
             each_turn(self.report(false))?;
             self.observations.clear();
         }
@@ -377,10 +377,14 @@ impl Pipeline {
     }
 
     /// Takes records out of the ring; what is certain by now is appended to `observations`. It goes on if more records
-    /// wait that are older than `now`.
-    fn turn(&mut self, now: Monotonic) -> ControlFlow<()> {
+    /// wait that are older than `now`. The first turn counts what was lost.
+    fn turn(&mut self, now: Monotonic, asked: Option<Asked>) -> ControlFlow<()> {
         let (records, newest) = self.take_in(RECORDS_PER_TURN);
-        let goes_on = records == RECORDS_PER_TURN && newest < now;
+        if let Some(asked) = asked {
+            self.count_what_was_lost(now, asked);
+        }
+        // Records of which nothing can be made tell no time, and there may be no end of them.
+        let goes_on = records == RECORDS_PER_TURN && Monotonic::default() < newest && newest < now;
         let complete = if goes_on { newest } else { now } - HOLD_BACK;
         self.sequencer.release(complete, |event| {
             record(&mut self.recorder, || Step::Event(*event));

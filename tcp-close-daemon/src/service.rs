@@ -73,7 +73,7 @@ impl Watchdog {
         sd_notify::watchdog_enabled().map(|limit| Self { every: limit / 3, next: Monotonic::default() })
     }
 
-    /// The pipeline has taken a turn: it has read the ring to its end.
+    /// The pipeline has taken a turn: it has read what was in the ring, or some hundreds of records of that.
     pub fn took_a_turn(&mut self, now: Monotonic) {
         if now >= self.next {
             self.next = now + self.every;

@@ -103,6 +103,11 @@ impl Tally {
         }
     }
 
+    /// Gives back the room that is not in use.
+    pub(super) fn give_back(&mut self) {
+        self.entered.shrink_to_fit();
+    }
+
     /// As they are now.
     pub(super) fn in_state(&self, now: Monotonic) -> InState {
         let mut in_state = InState::default();

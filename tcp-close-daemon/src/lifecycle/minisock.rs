@@ -76,6 +76,8 @@ pub(super) struct Minisock {
     syn_is_due: bool,
     /// Its timer was cancelled, and what for is not known yet.
     cancelled: Option<Cancelled>,
+    /// A full socket was there that it replaces, and its story is told once it is settled.
+    story_is_due: bool,
     story: Option<Story>,
     /// What the owner of the full socket is known by.
     owner: OwnerKey,
@@ -120,6 +122,7 @@ impl Minisock {
             absorbed: sees.segments.then(AbsorbedSegments::default),
             syn_is_due: false,
             cancelled: None,
+            story_is_due: false,
             story: None,
             owner: OwnerKey::default(),
             gap: false,
@@ -175,8 +178,7 @@ impl Minisock {
 
     /// Whether an event at its address speaks of it, and not of another minisock that came to lie there.
     pub(super) fn is(&self, id: ConnectionId, timer: &MinisockTimer) -> bool {
-        let same_socket = self.nameless || self.id.socket == id.socket;
-        same_socket && self.id.netns == id.netns && self.pair == timer.pair
+        is_of((self.id, self.pair, self.nameless), id, timer.pair)
     }
 
     /// Whether a timer that starts at its address is its own, started again. FIN-WAIT-2 is never restarted.
@@ -301,6 +303,7 @@ impl Minisock {
         self.id = id;
         self.fin_wait2_since = close.and_then(Close::fin_wait2_since);
         self.owner = close.map(Close::owner).unwrap_or_default();
+        self.story_is_due = true;
     }
 
     /// The substate it began in, if it is the one that began then and may replace this full socket.
@@ -311,6 +314,7 @@ impl Minisock {
 
     /// All there is to know of the full socket.
     pub(super) fn hand_over(&mut self, story: &Story) {
+        self.story_is_due = false;
         self.story = Some(*story);
         self.owner = story.owner();
     }
@@ -350,6 +354,15 @@ impl Minisock {
         let slack = self.wait.unwrap_or(usual).slack;
         self.nominal_end.is_some_and(|end| end + slack + LONG_AFTER < now)
     }
+}
+
+/// Whether an event of this socket and pair speaks of a minisock that is known by this, and may have begun without a cookie.
+pub(super) fn is_of(
+    (known, known_pair, nameless): (ConnectionId, Pair, bool),
+    id: ConnectionId,
+    pair: Pair,
+) -> bool {
+    (nameless || known.socket == id.socket) && known.netns == id.netns && known_pair == pair
 }
 
 /// When the wait is up by what its timer says, to the tick.

@@ -283,8 +283,10 @@ pub(super) const NO_PAIR: Pair = Pair { local: NO_ADDRESS, remote: NO_ADDRESS };
 /// No process.
 pub(super) const NOBODY: Process = Process { pid: 0, comm: Comm::from_bytes([0; 16]) };
 
+/// Five centuries stand for all that is longer.
 fn nanoseconds(duration: Duration) -> u64 {
-    duration.as_secs() * 1_000_000_000 + u64::from(duration.subsec_nanos())
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(u64::from(duration.subsec_nanos()))
 }
 
 /// How many bytes it takes.

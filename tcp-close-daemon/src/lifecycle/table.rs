@@ -12,7 +12,7 @@ use crate::{
     event::{ConnectionId, Monotonic, Pair, TcpState},
     lifecycle::{
         census::{InState, Tally},
-        minisock::{Minisock, Packed, Wait},
+        minisock::{Minisock, Packed, Wait, is_of},
         owners::{OwnerKey, Owners},
         roster::Stand,
     },
@@ -61,13 +61,12 @@ struct Slot {
     ends: u32,
     state: TcpState,
     sure: bool,
+    /// It is counted where it stands.
+    is_counted: bool,
     /// Of one that is packed: events of its life were lost.
     gap: bool,
     form: Form,
 }
-
-/// The state of a slot whose minisock is not counted yet.
-const UNCOUNTED: TcpState = TcpState::Close;
 
 enum Form {
     /// Something is happening to it.
@@ -93,8 +92,9 @@ impl Slot {
             newer: NONE,
             older,
             ends: u32::MAX,
-            state: UNCOUNTED,
+            state: TcpState::TimeWait,
             sure: true,
+            is_counted: false,
             gap: false,
             form: Form::Free,
         }
@@ -174,8 +174,16 @@ impl MinisockTable {
             Form::Packed(packed) => packed.identity(),
             Form::Free => return None,
         };
-        let known = slot.id();
-        Some(known.netns == id.netns && known_pair == pair && (nameless || known.socket == id.socket))
+        Some(is_of((slot.id(), known_pair, nameless), id, pair))
+    }
+
+    /// Its socket pair.
+    pub(super) fn pair(&self, address: u64) -> Option<Pair> {
+        match &self.slot(self.number(address)?).form {
+            Form::Open(minisock) => Some(minisock.pair()),
+            Form::Packed(packed) => Some(packed.identity().0),
+            Form::Free => None,
+        }
     }
 
     /// The minisock at this address.
@@ -241,8 +249,8 @@ impl MinisockTable {
         let is_it = |&number: &Number| slots[number as usize].address == address;
         let (number, _) = self.numbers.find_entry(hash, is_it).ok()?.remove();
         self.unchain(number);
-        if self.slot(number).state != UNCOUNTED {
-            let slot = self.slot(number);
+        let slot = self.slot(number);
+        if slot.is_counted {
             owners.leave(slot.owner, slot.state);
             self.discount(number);
         }
@@ -261,7 +269,7 @@ impl MinisockTable {
     ) {
         let slot = self.slot(number);
         let before = (slot.owner, slot.state);
-        let is_new = slot.state == UNCOUNTED;
+        let is_new = !slot.is_counted;
         let stays = !is_new && slot.netns == id.netns && slot.stand().stands_like(&stand);
         if !stays && !is_new {
             self.discount(number);
@@ -272,12 +280,13 @@ impl MinisockTable {
         slot.state = stand.state;
         slot.sure = stand.sure;
         slot.since = stand.since.map_or(u64::MAX, Monotonic::as_nanos);
+        slot.is_counted = true;
         (slot.netns, slot.socket) = (id.netns, id.socket);
         if stays {
             return;
         }
+        let (address, stand) = (slot.address, slot.stand());
         *self.by_netns.entry(id.netns).or_default() += 1;
-        let address = self.slot(number).address;
         if stand.sure {
             self.tally(stand.state).enter(stand.since);
         } else {
@@ -322,7 +331,7 @@ impl MinisockTable {
                 minisock.mark_gap();
             }
             // The flip may be among what was lost.
-            if slot.sure && slot.state == TcpState::FinWait2 {
+            if slot.is_counted && slot.sure && slot.state == TcpState::FinWait2 {
                 self.fin_wait2.leave(slot.stand().since);
                 self.unsure.insert(slot.address);
                 slot.sure = false;
@@ -387,6 +396,9 @@ impl MinisockTable {
         let mut next = self.oldest;
         self.numbers = HashTable::new();
         (self.newest, self.oldest, self.free) = (NONE, NONE, NONE);
+        self.unsure.shrink_to_fit();
+        self.fin_wait2.give_back();
+        self.time_wait.give_back();
         while let Some(slot) = slots.get_mut(next as usize) {
             next = slot.newer;
             let slot = mem::replace(slot, Slot::vacant(NONE));

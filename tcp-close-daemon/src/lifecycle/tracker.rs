@@ -348,8 +348,12 @@ impl Tracker {
     /// Forgets the full socket that nothing was heard of for longest, if there are too many.
     fn bound_sockets(&mut self) {
         if self.sockets.len() > self.limits.sockets
-            && let Some((evicted_id, evicted)) = self.sockets.pop_lru()
+            && let Some((evicted_id, mut evicted)) = self.sockets.pop_lru()
         {
+            if let Some(address) = self.minisock_of(evicted_id, &evicted) {
+                evicted.mark_gap();
+                self.hand_over(address, &evicted.story());
+            }
             self.roster.note(evicted_id, None, &mut self.owners);
             self.count_state(evicted.closing_state(), None);
             self.stats.sockets_evicted += 1;
@@ -380,9 +384,9 @@ impl Tracker {
             return None;
         }
         let (began, address) = self.unclaimed.pop(&(id.netns, change.pair))?;
-        let minisock = self.minisocks.get_mut(address)?;
-        let substate = minisock.began_as(began, id).filter(|_| at.since(began) < CLOSE_SETTLES)?;
-        minisock.replaces(id, self.sockets.peek(&id));
+        let substate = self.minisocks.peek(address)?.began_as(began, id);
+        let substate = substate.filter(|_| at.since(began) < CLOSE_SETTLES)?;
+        self.minisocks.get_mut(address)?.replaces(id, self.sockets.peek(&id));
         Some((address, substate))
     }
 

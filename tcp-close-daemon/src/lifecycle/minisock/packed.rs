@@ -76,8 +76,10 @@ impl Packed {
 impl Minisock {
     /// Nothing is happening to it: all there is to know of its full socket is known, and no event is waited for.
     fn is_at_rest(&self) -> bool {
-        let is_settled = self.story.is_some() || self.began.is_none();
-        is_settled && self.cancelled.is_none() && !self.syn_is_due && self.owner == self.owner_by_story()
+        let waits_for_nothing = !self.story_is_due && self.cancelled.is_none() && !self.syn_is_due;
+        // A recording may tell of any time at all.
+        let fits = self.wait.is_none_or(|wait| wait.slack < LONGEST && wait.nominal < LONGEST);
+        waits_for_nothing && fits && self.owner == self.owner_by_story()
     }
 
     fn owner_by_story(&self) -> OwnerKey {
@@ -152,11 +154,15 @@ const fn blank(id: ConnectionId) -> Minisock {
         absorbed: None,
         syn_is_due: false,
         cancelled: None,
+        story_is_due: false,
         story: None,
         owner: OwnerKey { cgroup: None, comm: None },
         gap: false,
     }
 }
+
+/// Longer than any wait.
+const LONGEST: Duration = Duration::from_secs(1 << 32);
 
 const NO_WAIT: Wait = Wait { nominal: Duration::ZERO, slack: Duration::ZERO };
 

@@ -182,6 +182,29 @@ fn a_new_life_in_the_same_place_is_another_one() {
     );
 }
 
+/// The kernel gives the address of a minisock whose end was lost to another one while the table is read.
+#[test]
+fn another_minisock_at_the_same_address_stays() {
+    check(
+        "\
+        100.0 a start tw
+        101.0 - listing
+        101.1 - listed all
+        101.1 - listed over
+        102.0 - listing
+        102.1 b start tw at=a
+        102.2 - listed all
+        102.2 - listed over
+        ",
+        &expect![[r#"
+            100 minisock began in time_wait for 60 + 2.056
+            102.1 minisock began in time_wait for 60 + 2.056
+            1 minisocks left
+            1 unmatched
+        "#]],
+    );
+}
+
 /// A large table of minisocks is prepared piece by piece, and what happens meanwhile is taken into account.
 #[test]
 fn preparing_may_take_a_while() {

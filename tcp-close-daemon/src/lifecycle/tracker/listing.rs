@@ -63,13 +63,14 @@ struct Preparing {
 #[derive(Clone, Copy, Debug)]
 struct Followed {
     entry: Entry,
+    netns: u32,
     /// It was listed, or an event has spoken of it since the kernel was asked.
     is_there: bool,
 }
 
 impl Followed {
-    const fn new(entry: Entry) -> Self {
-        Self { entry, is_there: false }
+    const fn new(entry: Entry, netns: u32) -> Self {
+        Self { entry, netns, is_there: false }
     }
 }
 
@@ -104,15 +105,15 @@ impl Tracker {
     /// a million, and to go through them all at once would hold up whoever reads the ring.
     pub fn prepare_listing(&mut self, most: usize) -> bool {
         let slots = self.minisocks.slots();
-        let mut preparing = self
-            .listings
-            .preparing
-            .take()
-            .unwrap_or_else(|| Preparing { followed: HashMap::with_capacity(self.minisocks.len()), slot: 0 });
+        let preparing = self.listings.preparing.take();
+        // With room for what begins meanwhile, so that it need not grow with all of them in it.
+        let room = self.sockets.len() + self.minisocks.len() * 5 / 4;
+        let mut preparing =
+            preparing.unwrap_or_else(|| Preparing { followed: HashMap::with_capacity(room), slot: 0 });
         let end = slots.min(preparing.slot.saturating_add(most));
         for (address, id, pair) in self.minisocks.pairs(preparing.slot..end) {
             let place = self.listings.place(id.netns, pair);
-            preparing.followed.insert(place, Followed::new(Entry::Minisock(address)));
+            preparing.followed.insert(place, Followed::new(Entry::Minisock(address), id.netns));
         }
         preparing.slot = end;
         self.listings.preparing = Some(preparing);
@@ -125,7 +126,7 @@ impl Tracker {
         for (&id, close) in &self.sockets {
             // A minisock stands in for the full socket that it replaces.
             let place = self.listings.place(id.netns, close.pair());
-            followed.entry(place).or_insert(Followed::new(Entry::Socket(id)));
+            followed.entry(place).or_insert(Followed::new(Entry::Socket(id), id.netns));
         }
         self.listings.current = Some(Listing { followed, ..Listing::default() });
     }
@@ -138,7 +139,7 @@ impl Tracker {
         };
         let entry = Entry::Minisock(address);
         if is_followed {
-            preparing.followed.insert(place, Followed::new(entry));
+            preparing.followed.insert(place, Followed::new(entry, minisock.id().netns));
         } else if preparing.followed.get(&place).is_some_and(|followed| followed.entry == entry) {
             preparing.followed.remove(&place);
         }
@@ -241,6 +242,8 @@ impl Tracker {
             None if listing.touched.contains(&place) || !listing.listed.insert(place) => return,
             None => None,
         };
+        // An address may be another minisock's by now.
+        let known = known.filter(|&entry| self.place_of(entry) == Some(place));
         if known.is_none() && row.nominal_end.is_none() && self.sockets.contains(&id) {
             // An event has spoken of it, of another life in another place.
             return;
@@ -329,10 +332,11 @@ impl Tracker {
         let Some(mut listing) = self.listings.current.take() else {
             return;
         };
-        let lacks = listing.followed.iter().filter(|(_, followed)| !followed.is_there);
+        let is_lacking = |followed: &Followed| followed.netns == netns && !followed.is_there;
+        let lacks = listing.followed.iter().filter(|(_, followed)| is_lacking(followed));
         let lacks: Vec<(Place, Entry)> = lacks
             .map(|(&place, followed)| (place, followed.entry))
-            .filter(|&(_, entry)| self.netns_of(entry) == Some(netns))
+            .filter(|&(place, entry)| self.place_of(entry) == Some(place))
             .collect();
         for (place, key) in lacks {
             if self.listings.lacked.contains(&place) {
@@ -345,12 +349,13 @@ impl Tracker {
         self.listings.current = Some(listing);
     }
 
-    /// The namespace of what is followed, if it still is.
-    fn netns_of(&self, entry: Entry) -> Option<u32> {
-        match entry {
-            Entry::Socket(id) => Some(id.netns),
-            Entry::Minisock(address) => self.minisocks.id(address).map(|id| id.netns),
-        }
+    /// The place of what is followed, if it still is.
+    fn place_of(&self, entry: Entry) -> Option<Place> {
+        let (netns, pair) = match entry {
+            Entry::Socket(id) => (id.netns, self.sockets.peek(&id)?.pair()),
+            Entry::Minisock(address) => (self.minisocks.id(address)?.netns, self.minisocks.pair(address)?),
+        };
+        Some(self.listings.place(netns, pair))
     }
 
     fn found_at(&self, place: Place) -> Option<Entry> {

@@ -8,7 +8,7 @@ use crate::{
     lifecycle::observation::{
         Bytes, Fin, Manner, ResetSeen, Role, Schedule, States,
         packed::{
-            tests::{ID, any_story, duration, pair, time},
+            tests::{ID, any_story, pair, time},
             untold,
         },
     },
@@ -31,7 +31,8 @@ prop_compose! {
 fn minisock() -> impl Strategy<Value = Minisock> {
     let substate = || select(vec![TcpState::FinWait2, TcpState::TimeWait]);
     let times = (time(), time(), time(), time(), time(), time());
-    let wait = option::of((duration(), duration()).prop_map(|(nominal, slack)| Wait { nominal, slack }));
+    let short = || any::<u32>().prop_map(|milliseconds| Duration::from_millis(milliseconds.into()));
+    let wait = option::of((short(), short()).prop_map(|(nominal, slack)| Wait { nominal, slack }));
     let rest = (any::<[bool; 5]>(), any::<u32>(), substate(), substate(), option::of(any_absorbed()));
     (pair(), times, wait, rest).prop_flat_map(|(pair, times, wait, rest)| {
         option::of(any_story(pair).boxed()).prop_map(move |story| {
@@ -40,7 +41,7 @@ fn minisock() -> impl Strategy<Value = Minisock> {
                 pair,
                 nameless: flags[0],
                 // Of one that was seen to begin, the story is told before it rests.
-                began: times.0.filter(|_| story.is_some()).map(|at| (at, began_in)),
+                began: times.0.map(|at| (at, began_in)),
                 substate,
                 fin_wait2_since: times.1,
                 entered: times.2,
@@ -81,7 +82,7 @@ fn packed(mut minisock: Minisock) -> Option<Packed> {
 #[test]
 fn the_largest_is_packed() {
     let late = Some(Monotonic::from_nanos(u64::MAX - 1));
-    let long = Duration::from_nanos(u64::MAX - 1);
+    let (long, wait) = (Duration::from_nanos(u64::MAX - 1), Duration::new(u32::MAX.into(), 999_999_999));
     let process = |pid| Some(Process { pid, comm: Comm::from_bytes([b'x'; 16]) });
     let address = |octets: u8| SocketAddr::new(IpAddr::V6([octets; 16].into()), u16::MAX);
     let pair = |octets| Pair { local: address(octets), remote: address(octets) };
@@ -123,7 +124,7 @@ fn the_largest_is_packed() {
         last_start: Some(NEVER),
         nominal_end: late,
         fires_at: Some(NEVER),
-        wait: Some(Wait { nominal: long, slack: long }),
+        wait: Some(Wait { nominal: wait, slack: wait }),
         restarts: u32::MAX,
         absorbed: Some(absorbed),
         story: Some(story),
@@ -183,7 +184,9 @@ fn most_over_ipv4_are_short() {
 #[test]
 fn what_goes_on_is_not_packed() {
     assert!(packed(blank(ID)).is_some(), "it was there before anybody looked");
-    let began = Some((NEVER, TcpState::TimeWait));
-    assert!(packed(Minisock { began, ..blank(ID) }).is_none(), "its full socket is about to be told");
+    let due = Minisock { story_is_due: true, ..blank(ID) };
+    assert!(packed(due).is_none(), "its full socket is about to be told");
+    let wait = Some(Wait { nominal: Duration::ZERO, slack: Duration::from_secs(100_000_000_000) });
+    assert!(packed(Minisock { wait, ..blank(ID) }).is_none(), "it does not fit");
     assert!(packed(Minisock { syn_is_due: true, ..blank(ID) }).is_none());
 }
