@@ -433,7 +433,7 @@ impl Tracker {
     }
 
     /// The entry of a socket into CLOSE was lost.
-    fn abandon(&mut self, id: ConnectionId) {
+    pub(super) fn abandon(&mut self, id: ConnectionId) {
         let Some(mut close) = self.sockets.pop(&id) else {
             return;
         };

@@ -182,6 +182,32 @@ fn a_new_life_in_the_same_place_is_another_one() {
     );
 }
 
+/// A record of a minisock may find room in the ring where those of its full socket do not: they are larger.
+#[test]
+fn a_full_socket_whose_minisock_is_listed_is_gone() {
+    check(
+        "\
+        100.0 a 1>4 by=42/curl write=100
+        100.1 (a 4>5)
+        100.2 a start tw
+        100.2 (a 5>7)
+        102.0 - listing
+        102.1 a listed tw left=58
+        102.1 - listed all
+        102.1 - listed over
+        160.2 a expire tw left=-0.1
+        ",
+        &expect![[r#"
+            100 a established > fin_wait1 by 42/curl
+            100.2 minisock began in time_wait for 60 + 2.056
+            160.2 a minisock ended, expired: began in time_wait, minisock 60, fin_wait2 ?, time_wait 60 (60 since last restart of 60 + 2.056, 0 restarts, inferred, nominal), peer's fin 0, gap
+                active graceful by 42/curl, fin_wait1 ?, fin 100, gap
+            1 unmatched
+            1 changed
+        "#]],
+    );
+}
+
 /// The kernel gives the address of a minisock whose end was lost to another one while the table is read.
 #[test]
 fn another_minisock_at_the_same_address_stays() {

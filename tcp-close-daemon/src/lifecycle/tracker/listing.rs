@@ -255,6 +255,7 @@ impl Tracker {
         match (known, row.nominal_end) {
             (known, _) if is_another => self.replace(known, at, id, row),
             (Some(Entry::Minisock(address)), Some(nominal_end)) => {
+                self.settle_replaced(address);
                 let usual = self.wait;
                 // Most are where they are known to be, and stay packed.
                 let substate = self.minisocks.substate(address);
@@ -347,6 +348,19 @@ impl Tracker {
             }
         }
         self.listings.current = Some(listing);
+    }
+
+    /// The kernel has this minisock in its table, and no event has spoken of it lately: if the full socket that it replaces
+    /// is still followed, its entry into CLOSE was lost.
+    fn settle_replaced(&mut self, address: u64) {
+        let Some(id) = self.minisocks.id(address) else {
+            return;
+        };
+        let is_it = |close: &Close| close.ended().is_none() && close.minisock() == Some(address);
+        if self.sockets.peek(&id).is_some_and(is_it) {
+            self.abandon(id);
+            self.listings.corrections.changed += 1;
+        }
     }
 
     /// The place of what is followed, if it still is.
