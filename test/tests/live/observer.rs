@@ -293,15 +293,18 @@ impl Observer {
         self.wait_until("two more turns", |told| told.turns >= turns + 2)
     }
 
-    /// What is told by now, and the minisocks that there are, between two ends of which.
+    /// What is told by now, what the kernel has counted since the beginning, and the minisocks that there are: all of it
+    /// between two ends of minisocks.
     #[track_caller]
-    fn now_and_time_waits(&self, namespaces: &[&Netns]) -> (Told, i64) {
+    fn now_and_counts(&self, namespaces: &[&Netns]) -> (Told, Vec<Netstat>, i64) {
         let time_waits = || namespaces.iter().map(|netns| oracle::sockstat(netns)["tw"]).sum::<i64>();
         for _ in 0..20 {
             let before = time_waits();
+            let counts = namespaces.iter().zip(&self.before);
+            let since = counts.map(|(netns, before)| Netstat::of(netns).since(before)).collect();
             let told = self.now();
             if time_waits() == before {
-                return (told, before);
+                return (told, since, before);
             }
         }
         panic!("minisocks go on ending while their ends are told");
@@ -328,18 +331,13 @@ impl Observer {
     /// been lost on the way. Call it when all that was to happen has been told.
     #[track_caller]
     pub(crate) fn agrees_with_the_kernel(&self, namespaces: &[&Netns]) {
-        let since: Vec<Netstat> = namespaces
-            .iter()
-            .zip(&self.before)
-            .map(|(netns, before)| Netstat::of(netns).since(before))
-            .collect();
+        let (told, since, time_waits) = self.now_and_counts(namespaces);
         let kernel = |group: &str, name: &str| {
             since
                 .iter()
                 .map(|counters| u64::try_from(counters.get(group, name)).expect("counters grow"))
                 .sum::<u64>()
         };
-        let (told, time_waits) = self.now_and_time_waits(namespaces);
         let ours = |from, to| told.transitions(from, to);
 
         assert_eq!(told.counters.lost_total() + told.counters.unreadable, 0, "nothing lost in the kernel");
