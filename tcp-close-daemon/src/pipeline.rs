@@ -48,10 +48,11 @@ const RECORDS_PER_TURN: usize = 512;
 /// Scrapes that may wait at once; one more is turned away.
 pub const MOST_SCRAPES: usize = 8;
 
-/// Minisocks that are looked at in a turn before the kernel's table is asked for, for the same reason as below.
+/// Minisocks that are gone through at a turn before the kernel's table is asked for: nobody reads the ring meanwhile, and
+/// that may take some milliseconds at most.
 const PREPARED_PER_TURN: usize = 1 << 15;
 
-/// Sockets of the kernel's table that are taken in at a turn: for more than some milliseconds nobody reads the ring.
+/// Sockets of the kernel's table that are taken in at a turn, for the same reason.
 const LISTED_PER_TURN: usize = 1 << 14;
 
 /// What others may ask of the loop.

@@ -104,11 +104,22 @@ impl Minisock {
     /// It was there before we looked.
     pub(super) fn seen_late(id: ConnectionId, timer: &MinisockTimer, sees: Sees) -> Self {
         Self {
-            id,
-            pair: timer.pair,
             nameless: id.socket == 0,
+            sees_starts: sees.starts || sees.segments,
+            tells_segments_first: sees.starts,
+            absorbed: sees.segments.then(AbsorbedSegments::default),
+            ..Self::blank(id, timer.pair, timer.substate)
+        }
+    }
+
+    /// Nothing else is known of it.
+    const fn blank(id: ConnectionId, pair: Pair, substate: TcpState) -> Self {
+        Self {
+            id,
+            pair,
+            nameless: false,
             began: None,
-            substate: timer.substate,
+            substate,
             fin_wait2_since: None,
             entered: None,
             last_start: None,
@@ -116,15 +127,15 @@ impl Minisock {
             fires_at: None,
             wait: None,
             restarts: 0,
-            sees_starts: sees.starts || sees.segments,
-            tells_segments_first: sees.starts,
+            sees_starts: false,
+            tells_segments_first: false,
             flip_is_told: false,
-            absorbed: sees.segments.then(AbsorbedSegments::default),
+            absorbed: None,
             syn_is_due: false,
             cancelled: None,
             story_is_due: false,
             story: None,
-            owner: OwnerKey::default(),
+            owner: OwnerKey { cgroup: None, comm: None },
             gap: false,
         }
     }

@@ -1,7 +1,7 @@
 //! Who is in which closing state, and since when: the few bytes of each socket that a census needs.
 //!
-//! In: full sockets after each change. Out: the same in a table of their own, close together in memory, as minisocks have
-//! them in [theirs](crate::lifecycle::table). Rationale: the tracker's entries are large and lie scattered, and to visit a
+//! In: full sockets after each change. Out: the same in a table of their own, close together in memory; minisocks are
+//! counted as they change, by [their table](crate::lifecycle::table). Rationale: the tracker's entries are large and lie scattered, and to visit a
 //! hundred thousand of them holds up the pipeline for 15 ms; to visit these, for about one.
 
 use hashbrown::HashMap;

@@ -112,11 +112,7 @@ fn fields(way: &mut impl Way, minisock: &mut Minisock) {
     let (id, pair) = (minisock.id, minisock.pair);
     let began_after = minisock.began.zip(minisock.fin_wait2_since);
     let fin_wait2 = began_after.map_or(Duration::ZERO, |((began, _), since)| began.since(since));
-    way.option(&mut minisock.story, packed::untold(id, pair), |way, told| {
-        way.usually(&mut told.id, id, Way::id);
-        way.usually(&mut told.pair, pair, Way::pair);
-        packed::story(way, told, fin_wait2);
-    });
+    packed::story_of(way, &mut minisock.story, (id, pair), fin_wait2);
 }
 
 fn identity(way: &mut impl Way, pair: &mut Pair, nameless: &mut bool) {
@@ -133,32 +129,9 @@ fn absorbed(way: &mut impl Way, absorbed: &mut AbsorbedSegments) {
     way.option(&mut absorbed.last_fin, NEVER, Way::time);
 }
 
-/// A minisock of which nothing is known yet, to be read.
+/// To be read.
 const fn blank(id: ConnectionId) -> Minisock {
-    Minisock {
-        id,
-        pair: NO_PAIR,
-        nameless: false,
-        began: None,
-        substate: TcpState::TimeWait,
-        fin_wait2_since: None,
-        entered: None,
-        last_start: None,
-        nominal_end: None,
-        fires_at: None,
-        wait: None,
-        restarts: 0,
-        sees_starts: false,
-        tells_segments_first: false,
-        flip_is_told: false,
-        absorbed: None,
-        syn_is_due: false,
-        cancelled: None,
-        story_is_due: false,
-        story: None,
-        owner: OwnerKey { cgroup: None, comm: None },
-        gap: false,
-    }
+    Minisock::blank(id, NO_PAIR, TcpState::TimeWait)
 }
 
 /// Longer than any wait.

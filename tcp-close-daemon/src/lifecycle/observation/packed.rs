@@ -99,11 +99,7 @@ fn minisock_ended(way: &mut impl Way, ended: &mut MinisockEnded) {
     way.option(&mut ended.minisock, Duration::ZERO, Way::duration);
     way.option(&mut ended.fin_wait2, Duration::ZERO, Way::duration);
     let fin_wait2 = ended.fin_wait2.unwrap_or_default();
-    way.option(&mut ended.story, untold(id, pair), |way, told| {
-        way.usually(&mut told.id, id, Way::id);
-        way.usually(&mut told.pair, pair, Way::pair);
-        story(way, told, fin_wait2);
-    });
+    story_of(way, &mut ended.story, (id, pair), fin_wait2);
     way.one_of(&mut ended.cause, &EndCause::ALL, |cause| cause as u8, 4);
     way.option(&mut ended.by, NOBODY, Way::process);
     let minisock = ended.minisock.unwrap_or_default();
@@ -140,8 +136,22 @@ fn transition(way: &mut impl Way, told: &mut Transition) {
     way.number(&mut told.uid);
 }
 
+/// What is known of the full socket before a minisock, if anything is: mostly it is known by the same.
+pub(in crate::lifecycle) fn story_of(
+    way: &mut impl Way,
+    told: &mut Option<Story>,
+    (id, pair): (ConnectionId, Pair),
+    fin_wait2: Duration,
+) {
+    way.option(told, untold(id, pair), |way, told| {
+        way.usually(&mut told.id, id, Way::id);
+        way.usually(&mut told.pair, pair, Way::pair);
+        story(way, told, fin_wait2);
+    });
+}
+
 /// All that is packed of a full socket but what it is known by; FIN-WAIT-2 took about as long as that.
-pub(in crate::lifecycle) fn story(way: &mut impl Way, story: &mut Story, fin_wait2: Duration) {
+fn story(way: &mut impl Way, story: &mut Story, fin_wait2: Duration) {
     way.role(&mut story.role);
     way.option(&mut story.manner, Manner::Graceful, Way::manner);
     way.option(&mut story.segments, 0, |way, segments| way.usually(segments, 4, Way::byte));
