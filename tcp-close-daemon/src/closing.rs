@@ -5,10 +5,12 @@
 //! and since when.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::RandomState},
+    hash::BuildHasher as _,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
+    vec,
 };
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,7 @@ pub use groups::{Group, GroupKey, groups};
 
 use crate::{
     event::{Address, AddressFamily, CgroupId, Monotonic, Pair, Process, TcpState},
-    lifecycle::{Closing, observation::Role},
+    lifecycle::{Closing, PackedClosings, observation::Role},
     owner::{Held, Holders, Home, Owner},
     snapshot::{Row, Snapshot},
 };
@@ -88,8 +90,10 @@ impl ClosingSocket {
 /// What is known beyond the kernel's table.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// By namespace and socket pair.
-    by_place: HashMap<(u32, Pair), Closing>,
+    sockets: PackedClosings,
+    /// Where among them each is, by the hash of its namespace and socket pair.
+    places: HashMap<u64, usize>,
+    hasher: RandomState,
     /// When it was asked for.
     at: Monotonic,
 }
@@ -102,43 +106,84 @@ impl Known {
 
     /// Adds what the tracker knew of some.
     pub fn add(&mut self, closing: impl IntoIterator<Item = Closing>) {
-        self.by_place.extend(closing.into_iter().map(|closing| ((closing.id.netns, closing.pair), closing)));
+        for closing in closing {
+            let hash = self.hasher.hash_one((closing.id.netns, closing.pair));
+            self.places.insert(hash, self.sockets.push(closing));
+        }
     }
 
     /// What is known of a socket of the table, unless it is of another life of the socket pair.
-    fn take(&mut self, row: &Row) -> Option<Closing> {
-        let closing = self.by_place.remove(&(row.id.netns, row.pair))?;
+    fn of(&self, row: &Row) -> Option<Closing> {
+        let place = self.places.get(&self.hasher.hash_one((row.id.netns, row.pair)))?;
+        let closing = self.sockets.get(*place)?;
+        // Two may have one hash.
+        let is_its_own = closing.id.netns == row.id.netns && closing.pair == row.pair;
         // Who asks for the table gives a name to what had none; who only reads /proc gets none.
         let cookies = closing.id.cookie().zip(row.id.cookie());
-        cookies.is_none_or(|(ours, kernels)| ours == kernels).then_some(closing)
+        (is_its_own && cookies.is_none_or(|(ours, kernels)| ours == kernels)).then_some(closing)
     }
+}
+
+/// The kernel's table and what is known, joined one by one: there may be a million.
+pub struct Joined<H> {
+    rows: Vec<Row>,
+    known: Known,
+    holders: Holders,
+    home: H,
+    order: vec::IntoIter<(TcpState, Duration, Which)>,
+}
+
+/// Where a socket is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Which {
+    /// In the kernel's table.
+    Row(usize),
+    /// Among what is known.
+    Known(usize),
 }
 
 /// Joins the kernel's table with what is known, in the order of states and of what is left to each. Of a namespace whose
 /// table could not be read, there is only what is known.
-pub fn join(
-    snapshot: &Snapshot,
-    mut known: Known,
-    states: &[TcpState],
-    holders: &Holders,
-    mut home: impl FnMut(CgroupId) -> Option<Arc<Home>>,
-) -> Vec<ClosingSocket> {
-    let at = known.at;
-    let mut sockets: Vec<ClosingSocket> = Vec::with_capacity(snapshot.rows.len());
-    for row in &snapshot.rows {
-        let closing = known.take(row);
-        sockets.push(of_row(row, closing.as_ref(), at, holders, &mut home));
+pub fn join<H>(snapshot: Snapshot, known: Known, states: &[TcpState], holders: Holders, home: H) -> Joined<H>
+where
+    H: FnMut(CgroupId) -> Option<Arc<Home>>,
+{
+    let Snapshot { rows, read, .. } = snapshot;
+    let of_table = rows.iter().enumerate().map(|(index, row)| {
+        // Only past its nominal end there is more to know of what is left than the kernel says.
+        let left = match row.left() {
+            Some(Duration::ZERO) => known.of(row).and_then(|closing| left(&closing, known.at)),
+            left => left,
+        };
+        (row.state, left.unwrap_or_default(), Which::Row(index))
+    });
+    let read: HashSet<u32> = read.iter().map(|&(netns, _)| netns).collect();
+    let of_known = known.places.values().filter_map(|&place| {
+        let closing = known.sockets.get(place)?;
+        let is_wanted = !read.contains(&closing.id.netns) && states.contains(&closing.state);
+        let left = left(&closing, known.at).unwrap_or_default();
+        is_wanted.then_some((closing.state, left, Which::Known(place)))
+    });
+    let mut order: Vec<_> = of_table.chain(of_known).collect();
+    order.sort_unstable();
+    Joined { rows, known, holders, home, order: order.into_iter() }
+}
+
+impl<H: FnMut(CgroupId) -> Option<Arc<Home>>> Iterator for Joined<H> {
+    type Item = ClosingSocket;
+
+    fn next(&mut self) -> Option<ClosingSocket> {
+        let (.., which) = self.order.next()?;
+        let at = self.known.at;
+        match which {
+            Which::Row(index) => {
+                let row = self.rows.get(index)?;
+                let closing = self.known.of(row);
+                Some(of_row(row, closing.as_ref(), at, &self.holders, &mut self.home))
+            }
+            Which::Known(place) => Some(of_known(&self.known.sockets.get(place)?, at, &mut self.home)),
+        }
     }
-    let read: HashSet<u32> = snapshot.read.iter().map(|&(netns, _)| netns).collect();
-    let unread = known.by_place.into_values().filter(|closing| !read.contains(&closing.id.netns));
-    sockets.extend(
-        unread
-            .filter(|closing| states.contains(&closing.state))
-            .map(|closing| of_known(&closing, at, &mut home)),
-    );
-    let left = |socket: &ClosingSocket| socket.left_seconds.unwrap_or_default();
-    sockets.sort_by(|a, b| a.state.cmp(&b.state).then(left(a).total_cmp(&left(b))));
-    sockets
 }
 
 fn of_row(
@@ -148,9 +193,9 @@ fn of_row(
     holders: &Holders,
     home: &mut impl FnMut(CgroupId) -> Option<Arc<Home>>,
 ) -> ClosingSocket {
-    let Row { id, pair, state, timer, holder } = *row;
+    let Row { id, pair, state, holder, .. } = *row;
     let known = closing.map(|closing| of_known(closing, at, home));
-    let left = timer.filter(|_| row.is_minisock()).map(|timer| timer.left);
+    let left = row.left();
     // Past its nominal end, the kernel says nothing more.
     let left_in_bucket =
         known.as_ref().and_then(|known| known.left_seconds).filter(|_| left == Some(Duration::ZERO));
@@ -187,13 +232,13 @@ fn of_known(
     at: Monotonic,
     home: &mut impl FnMut(CgroupId) -> Option<Arc<Home>>,
 ) -> ClosingSocket {
-    let Closing { id, pair, state, ends, observed, story, .. } = *closing;
+    let Closing { id, pair, state, observed, story, .. } = *closing;
     let story_role = story.map(|story| story.role).filter(|&role| role != Role::None);
     let home = story.and_then(|story| story.cgroup).and_then(home);
     ClosingSocket {
         state,
         age_seconds: age(closing, at),
-        left_seconds: ends.map(|ends| ends.since(at).as_secs_f64()),
+        left_seconds: left(closing, at).map(|left| left.as_secs_f64()),
         netns: id.netns,
         family: pair.family(),
         local: pair.local.into(),
@@ -204,6 +249,11 @@ fn of_known(
         holders: Vec::new(),
         source: if observed { Source::Observed } else { Source::Snapshot },
     }
+}
+
+/// Of a minisock, to its nominal end, and past that to the end of its bucket of the timer wheel.
+fn left(closing: &Closing, at: Monotonic) -> Option<Duration> {
+    closing.ends.map(|ends| ends.since(at))
 }
 
 fn age(closing: &Closing, at: Monotonic) -> Option<f64> {

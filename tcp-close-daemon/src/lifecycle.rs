@@ -24,7 +24,9 @@ pub use minisock::Wait;
 pub use observation::Observation;
 pub use owners::{ByState, OwnerKey};
 pub use sequence::Sequencer;
-pub use tracker::{Closing, Corrections, Entry, Left, Limits, Sees, Stats, Tracker};
+pub use tracker::{
+    CLOSE_SETTLES, Closing, Corrections, Entry, Left, Limits, PackedClosings, Sees, Stats, Tracker,
+};
 
 #[cfg(test)]
 mod tests;

@@ -92,7 +92,7 @@ const PARTIAL: &str = "the daemon watches only some network namespaces";
 /// milliseconds, to put it into order.
 const EVENTS_COME_IN: Duration = Duration::from_millis(20);
 
-const LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
+const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// What questions are answered from.
@@ -222,6 +222,9 @@ impl Client {
     }
 }
 
+/// Lines of an answer, and why there may be more.
+type Lines<I> = (I, Option<String>);
+
 type Answer = Response<Either<Full<Bytes>, Channel<Bytes, io::Error>>>;
 
 async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon, client: &Client) -> Answer {
@@ -291,10 +294,10 @@ impl Daemon {
     }
 
     /// Says what there is to say, one line after the other, as fast as they are read.
-    async fn answer<T, F>(&self, names_netns: bool, ask: impl FnOnce() -> F) -> Result<Answer, Refusal>
+    async fn answer<I, F>(&self, names_netns: bool, ask: impl FnOnce() -> F) -> Result<Answer, Refusal>
     where
-        T: Serialize + Send + Sync + 'static,
-        F: Future<Output = Result<(Vec<T>, Option<String>), Refusal>>,
+        I: Iterator<Item: Serialize> + Send + 'static,
+        F: Future<Output = Result<Lines<I>, Refusal>>,
     {
         let room = Arc::clone(&self.room).acquire_owned().await.map_err(broken)?;
         let (lines, mut blind_spot) = ask().await?;
@@ -350,7 +353,10 @@ impl Daemon {
     }
 
     /// Every socket that is closing now, and why there may be more.
-    async fn closing(&self, question: Question) -> Result<(Vec<ClosingSocket>, Option<String>), Refusal> {
+    async fn closing(
+        &self,
+        question: Question,
+    ) -> Result<Lines<impl Iterator<Item = ClosingSocket> + use<>>, Refusal> {
         let filter = question.filter;
         let named = filter.netns().map(Vec::from_iter).filter(|_| question.netns.is_empty());
         let netns = self.among_the_watched(named.unwrap_or(question.netns))?;
@@ -364,25 +370,29 @@ impl Daemon {
         blocking(move || {
             let holders = Holders::of(&snapshot.inodes());
             // The pipeline wants to know too, and is not to wait for all of them.
-            let home = |cgroup| {
+            let home = move |cgroup| {
                 homes.lock().unwrap_or_else(PoisonError::into_inner).get(cgroup, clock::monotonic_now)
             };
             let blind_spot = snapshot.blind_spot.map(|blind_spot| blind_spot.to_string());
             let blind_spot = blind_spot.or_else(|| holders.incomplete.then(|| INCOMPLETE.to_owned()));
-            let mut sockets = closing::join(&snapshot, known, &states, &holders, home);
-            sockets.retain(|socket| filter.holds(&Subject::of_socket(socket)));
+            let sockets = closing::join(snapshot, known, &states, holders, home)
+                .filter(move |socket| filter.holds(&Subject::of_socket(socket)));
             (sockets, blind_spot)
         })
         .await
     }
 
     /// How far ports are used up, and why there may be more of them.
-    async fn ports(&self, question: Question) -> Result<(Vec<Pressure>, Option<String>), Refusal> {
+    async fn ports(
+        &self,
+        question: Question,
+    ) -> Result<Lines<impl Iterator<Item = Pressure> + use<>>, Refusal> {
         let netns = self.among_the_watched(question.netns)?;
         let report = self.ports.now().await.map_err(broken)?;
         let wanted = |pressure: &&Pressure| netns.is_empty() || netns.contains(&pressure.netns);
         let blind_spot = report.blind_spot.map(|blind_spot| blind_spot.to_string());
-        Ok((report.pressures.iter().filter(wanted).cloned().collect(), blind_spot))
+        let pressures: Vec<_> = report.pressures.iter().filter(wanted).cloned().collect();
+        Ok((pressures.into_iter(), blind_spot))
     }
 
     fn among_the_watched(&self, wanted: Vec<u32>) -> Result<Vec<u32>, Refusal> {
@@ -415,7 +425,7 @@ impl Daemon {
 /// An answer that comes line by line.
 fn streamed(body: Channel<Bytes, io::Error>, blind_spot: Option<&str>) -> Answer {
     let mut answer = Response::new(Either::Right(body));
-    answer.headers_mut().insert(CONTENT_TYPE, LINES);
+    answer.headers_mut().insert(CONTENT_TYPE, JSON_LINES);
     if let Some(blind_spot) = blind_spot.and_then(|spot| HeaderValue::from_str(spot).ok()) {
         answer.headers_mut().insert(BLIND_SPOT, blind_spot);
     }
@@ -439,23 +449,41 @@ fn broken(error: impl Into<anyhow::Error>) -> Refusal {
     Refusal::Broken(error.into())
 }
 
-/// Sends lines to a client, who has seen enough once he goes away.
-async fn send<T: Serialize>(mut client: Sender<Bytes, io::Error>, lines: Vec<T>) {
-    let mut chunk = Vec::with_capacity(CHUNK);
-    let last = lines.len().saturating_sub(1);
-    for (number, line) in lines.into_iter().enumerate() {
-        match serde_json::to_vec(&line) {
-            Ok(mut line) => chunk.append(&mut line),
+/// Sends lines to a client, who has seen enough once he goes away. None is made before there is room for it.
+async fn send<I>(mut client: Sender<Bytes, io::Error>, mut lines: I)
+where
+    I: Iterator<Item: Serialize> + Send + 'static,
+{
+    loop {
+        // Whose a socket is may have to be read from files.
+        let made = spawn_blocking(move || {
+            let chunk = chunk_of(&mut lines);
+            (lines, chunk)
+        });
+        let chunk = match made.await {
+            Ok((rest, Ok(chunk))) => {
+                lines = rest;
+                chunk
+            }
+            Ok((_, Err(error))) => return client.abort(error.into()),
             Err(error) => return client.abort(error.into()),
-        }
-        chunk.push(b'\n');
-        if number < last && chunk.len() < CHUNK {
-            continue;
-        }
-        if client.send_data(Bytes::from(std::mem::take(&mut chunk))).await.is_err() {
+        };
+        if chunk.is_empty() || client.send_data(chunk.into()).await.is_err() {
             return;
         }
     }
+}
+
+/// As many lines as are sent at a time; empty after the last.
+fn chunk_of(lines: &mut impl Iterator<Item: Serialize>) -> serde_json::Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    while chunk.len() < CHUNK
+        && let Some(line) = lines.next()
+    {
+        serde_json::to_writer(&mut chunk, &line)?;
+        chunk.push(b'\n');
+    }
+    Ok(chunk)
 }
 
 fn refuse(status: StatusCode, why: impl Into<String>) -> Answer {

@@ -48,7 +48,7 @@ fn joined(rows: &[Row], read: &[u32], closing: &[Closing]) -> Vec<ClosingSocket>
     let snapshot = Snapshot { at: seconds(100), rows: rows.to_vec(), read, blind_spot: None };
     let mut known = Known::at(seconds(100));
     known.add(closing.iter().copied());
-    join(&snapshot, known, &TcpState::CLOSING, &Holders::default(), |_| None)
+    join(snapshot, known, &TcpState::CLOSING, Holders::default(), |_| None).collect()
 }
 
 #[test]

@@ -174,9 +174,9 @@ fn standalone(settings: &ListSettings) -> Result<WithComplaints<ClosingSocket>, 
     }
     let mut homes = Homes::of_this_host();
     let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
-    let mut sockets = closing::join(&snapshot, Known::default(), &settings.states, &holders, home);
-    sockets.retain(|socket| settings.filter.holds(&Subject::of_socket(socket)));
-    Ok((sockets, complaints))
+    let sockets = closing::join(snapshot, Known::default(), &settings.states, holders, home)
+        .filter(|socket| settings.filter.holds(&Subject::of_socket(socket)));
+    Ok((sockets.collect(), complaints))
 }
 
 /// What has ended, as the daemon remembers it: each connection once, in its JSON.

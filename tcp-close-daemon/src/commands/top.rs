@@ -190,7 +190,8 @@ async fn look_here(settings: &TopSettings, tell: &Sender<News>) -> Result<(), Fa
             let holders = Holders::of(&snapshot.inodes());
             let mut homes = Homes::of_this_host();
             let home = |cgroup| homes.get(cgroup, clock::monotonic_now);
-            anyhow::Ok(closing::join(&snapshot, Known::default(), &TcpState::CLOSING, &holders, home))
+            let known = Known::default();
+            anyhow::Ok(closing::join(snapshot, known, &TcpState::CLOSING, holders, home).collect())
         });
         looked.await.context("looking at the sockets broke down").flatten().map_err(Failure::Other)
     };

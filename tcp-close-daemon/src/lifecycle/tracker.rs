@@ -28,12 +28,14 @@ mod closing;
 mod listing;
 mod minisocks;
 
-pub use closing::{Closing, Entry, Left};
+pub use closing::{Closing, Entry, Left, PackedClosings};
 pub use listing::Corrections;
 
-/// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
-/// or softirq. A process may be preempted between the two, so they get far more time than that takes.
-const CLOSE_SETTLES: Duration = Duration::from_millis(50);
+/// How long after an entry into CLOSE it is settled.
+///
+/// What follows such an entry, like the reset that an abort sends, follows within the same system call or softirq. A
+/// process may be preempted between the two, so they get far more time than that takes.
+pub const CLOSE_SETTLES: Duration = Duration::from_millis(50);
 
 /// A timer that was cancelled to expire, or to be restarted, does so at once. If nothing of the kind shows in
 /// this time, the event was lost, or kernel addresses are hidden and something else ended the minisock.

@@ -73,15 +73,19 @@ impl Row {
         self.timer.is_some_and(|timer| timer.kind == TimerKind::Minisock)
     }
 
+    /// Of a minisock, time to its nominal end.
+    pub fn left(&self) -> Option<Duration> {
+        self.timer.filter(|_| self.is_minisock()).map(|timer| timer.left)
+    }
+
     /// The same as an event tells it, of a table that was read then.
     pub fn listed(&self, read_at: Monotonic) -> Listed {
-        let timer = self.timer.filter(|_| self.is_minisock());
         Listed {
             pair: self.pair,
             state: self.state,
             uid: self.holder.map(|holder| holder.uid),
             cgroup: self.holder.and_then(|holder| holder.cgroup),
-            nominal_end: timer.map(|timer| read_at + timer.left),
+            nominal_end: self.left().map(|left| read_at + left),
         }
     }
 

@@ -7,6 +7,10 @@ use crate::{
     lifecycle::{close::Close, observation::Story, roster::Stand, tracker::Tracker},
 };
 
+mod packed;
+
+pub use packed::PackedClosings;
+
 /// Leads to a socket that closes, for as long as it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
