@@ -17,11 +17,15 @@ use crate::{
     snapshot::{self, Snapshot},
 };
 
-/// Looks that must all differ before a whole table is read: sockets come and go between our count and the kernel's.
+/// Looks that must all differ before a whole table is read: sockets come and go meanwhile.
 const LOOKS: usize = 3;
 
 /// From one look to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+
+/// By then the pipeline has heard of whatever the kernel counts: it holds back what happened last for ten milliseconds, to
+/// put it into order.
+const EVENTS_COME_IN: Duration = Duration::from_millis(20);
 
 /// Losses seldom come alone.
 const LOSS_SETTLES: Duration = Duration::from_secs(1);
@@ -109,17 +113,13 @@ impl Reconcile {
             if look > 0 {
                 sleep(BETWEEN_LOOKS).await;
             }
-            let Some((ours, kernels)) = self.counts().await else {
+            let Some(counts) = self.counts().await else {
                 return Vec::new();
             };
-            let count = |counts: &HashMap<u32, u64>, netns: u32| {
-                counts.get(&netns).copied().unwrap_or_default().cast_signed()
-            };
-            let difference = |netns| count(&ours, netns) - count(&kernels, netns);
-            let candidates = differing.map_or_else(|| kernels.keys().copied().collect(), keys);
+            let candidates = differing.map_or_else(|| counts.kernels.keys().copied().collect(), keys);
             let still: HashMap<u32, i64> = candidates
                 .into_iter()
-                .map(|netns| (netns, difference(netns)))
+                .map(|netns| (netns, counts.difference(netns)))
                 .filter(|&(_, difference)| difference != 0)
                 .collect();
             let agrees = still.is_empty();
@@ -134,16 +134,73 @@ impl Reconcile {
         keys(differing)
     }
 
-    /// Minisocks by namespace, as they are followed and as the kernel counts them.
-    async fn counts(&self) -> Option<(HashMap<u32, u64>, HashMap<u32, u64>)> {
+    async fn counts(&self) -> Option<Counts> {
+        let before = self.followed().await?;
         let netns = self.netns.clone();
         let kernels = spawn_blocking(move || snapshot::minisocks(&netns)).await.ok()?.ok()?;
-        let (answer, ours) = oneshot::channel();
+        sleep(EVENTS_COME_IN).await;
+        Some(Counts { before, kernels, after: self.followed().await? })
+    }
+
+    /// Minisocks that are followed, by namespace. `None` if the pipeline has ended.
+    async fn followed(&self) -> Option<HashMap<u32, u64>> {
+        let (answer, followed) = oneshot::channel();
         self.pipeline.send(Request::Minisocks(answer)).await.ok()?;
-        Some((ours.await.ok()?, kernels))
+        followed.await.ok()
+    }
+}
+
+/// Minisocks by namespace: as the kernel counts them, and as they were followed before that and after.
+struct Counts {
+    before: HashMap<u32, u64>,
+    kernels: HashMap<u32, u64>,
+    after: HashMap<u32, u64>,
+}
+
+impl Counts {
+    /// How many more are followed than the kernel counts. Where their number changes meanwhile, as it does on any host with
+    /// something to do, any that it may have had on the way is as good as another.
+    fn difference(&self, netns: u32) -> i64 {
+        let count =
+            |counts: &HashMap<u32, u64>| counts.get(&netns).copied().unwrap_or_default().cast_signed();
+        let (before, kernels, after) = (count(&self.before), count(&self.kernels), count(&self.after));
+        kernels.clamp(before.min(after), before.max(after)) - kernels
     }
 }
 
 fn keys(differing: HashMap<u32, i64>) -> Vec<u32> {
     differing.into_keys().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes_meanwhile_is_no_difference() {
+        let counts = |[before, kernels, after]: [u64; 3]| {
+            let [before, kernels, after] =
+                [before, kernels, after].map(|count| HashMap::from([(1, count), (2, 9)]));
+            Counts { before, kernels, after }
+        };
+        for (seen, difference) in [
+            ([5, 5, 5], 0),
+            ([5, 4, 5], 1),
+            ([5, 7, 5], -2),
+            ([5, 7, 9], 0),
+            ([9, 7, 5], 0),
+            ([5, 4, 9], 1),
+            ([9, 12, 5], -3),
+        ] {
+            assert_eq!(counts(seen).difference(1), difference, "{seen:?}");
+            assert_eq!(counts(seen).difference(2), 0);
+        }
+    }
+
+    #[test]
+    fn a_namespace_of_which_nothing_is_followed_differs_by_all_it_has() {
+        let kernels = HashMap::from([(1, 3)]);
+        let counts = Counts { before: HashMap::new(), kernels, after: HashMap::new() };
+        assert_eq!(counts.difference(1), -3);
+    }
 }
