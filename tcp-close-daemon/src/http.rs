@@ -68,7 +68,7 @@ pub struct Served {
     pub access: Access,
 }
 
-/// A pipeline that has taken no turn for so long is stuck: it takes ten in a second, whatever there is to do.
+/// A pipeline that has taken no turn for so long is stuck: it takes one in a second, however little there is to do.
 const STUCK: Duration = Duration::from_secs(10);
 
 /// When the pipeline took its last turn: it writes, and whoever asks whether it goes on reads.

@@ -9,22 +9,25 @@ use tcp_close_abi::Counters;
 use tokio::{
     io::unix::AsyncFd,
     sync::{mpsc, oneshot},
-    time::{Interval, MissedTickBehavior, interval},
+    time::sleep,
 };
 
 use crate::{
     clock,
     decode::Decoder,
     event::{ConnectionId, Event, EventKind, Monotonic, Process},
-    lifecycle::{Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
+    lifecycle::{
+        CLOSE_SETTLES, Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait,
+    },
     probe::{Diagnostics, Hook, Preflight, Probe, Rung},
     recording::{Recorder, Step},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
 };
 
-/// How often the ring is looked into when the kernel side does not ask for it.
+/// How often the ring is looked into when the kernel side does not ask for it, and at rest.
 const TICK: Duration = Duration::from_millis(200);
+const TICK_AT_REST: Duration = Duration::from_secs(1);
 
 /// How soon it goes on with a table of the kernel's. In between the processor is for others.
 const GOES_ON: Duration = Duration::from_millis(10);
@@ -38,6 +41,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// A record takes its place in the ring before it takes its time, so what was stamped before a drain began is
 /// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
 const HOLD_BACK: Duration = Duration::from_millis(10);
+
+/// By then the close that woke it is settled, and no longer held back.
+const TOLD: Duration = HOLD_BACK.saturating_add(CLOSE_SETTLES).saturating_add(Duration::from_millis(1));
 
 /// TIME-WAIT by the kernel's source (`TCP_TIMEWAIT_LEN`), until one is seen to start.
 const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -156,6 +162,8 @@ pub struct Pipeline {
     observations: Vec<Observation>,
     usual_wait: Wait,
     sees: Sees,
+    /// How often the ring is looked into at rest.
+    tick_at_rest: Duration,
     recorder: Option<Recorder>,
 }
 
@@ -207,6 +215,7 @@ impl Pipeline {
             observations: Vec::new(),
             usual_wait: wait,
             sees,
+            tick_at_rest: TICK_AT_REST,
             recorder: None,
             probe,
         }
@@ -216,6 +225,12 @@ impl Pipeline {
     #[must_use]
     pub fn recorded(self, recorder: Recorder) -> Self {
         Self { recorder: Some(recorder), ..self }
+    }
+
+    /// With somebody, perhaps, who wants to see a turn taken this often, however little there is to do.
+    #[must_use]
+    pub fn heard_every(self, interval: Option<Duration>) -> Self {
+        Self { tick_at_rest: TICK_AT_REST.min(interval.unwrap_or(TICK_AT_REST)), ..self }
     }
 
     /// What kinds of events there can be.
@@ -236,10 +251,19 @@ impl Pipeline {
         mut each_turn: impl FnMut(Turn<'_>) -> ControlFlow<()>,
     ) -> Result<StopReason, RunError> {
         let ring = self.probe.readiness().map_err(RunError::Wait)?;
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = TICK;
         loop {
-            match next(&ring, &mut tick, requests.as_mut(), shutdown).await? {
+            let input = next(&ring, pause, requests.as_mut(), shutdown).await?;
+            pause = match input {
+                Input::Ring => TOLD,
+                _ if self.rests(clock::monotonic_now()) => {
+                    // What came before is drained now.
+                    self.probe.rest();
+                    self.tick_at_rest
+                }
+                _ => TICK,
+            };
+            match input {
                 Input::Stop(reason) => {
                     if self.turns(Asked::Yes, &mut each_turn).is_continue() {
                         self.finish();
@@ -267,7 +291,7 @@ impl Pipeline {
             }
             self.observations.clear();
             if self.listing_begins.is_some() || self.listing.is_some() {
-                tick.reset_after(GOES_ON);
+                pause = GOES_ON;
             }
         }
     }
@@ -423,11 +447,15 @@ impl Pipeline {
         (records, newest)
     }
 
+    /// Nothing has happened for so long that nothing waits for more of it.
+    fn rests(&self, now: Monotonic) -> bool {
+        self.last_event.is_none_or(|last| now.since(last) > SETTLED)
+    }
+
     /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
     /// nothing waits for what may have been missed, that is put off for a while.
     fn skipped(&mut self, now: Monotonic, asked: Asked) -> u64 {
-        let rests = asked == Asked::No && self.last_event.is_none_or(|last| now.since(last) > SETTLED);
-        if rests && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
+        if asked == Asked::No && self.rests(now) && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
             return self.skipped;
         }
         self.asked_what_was_skipped = now;
@@ -483,7 +511,7 @@ pub enum RunError {
 
 async fn next(
     ring: &AsyncFd<OwnedFd>,
-    tick: &mut Interval,
+    pause: Duration,
     requests: Option<&mut mpsc::Receiver<Request>>,
     shutdown: &mut Shutdown,
 ) -> Result<Input, RunError> {
@@ -501,7 +529,7 @@ async fn next(
             ready.map_err(RunError::Wait)?.clear_ready();
             Ok(Input::Ring)
         }
-        _ = tick.tick() => Ok(Input::Tick),
+        () = sleep(pause) => Ok(Input::Tick),
     }
 }
 

@@ -38,6 +38,7 @@ mod hook;
 mod ladder;
 mod object;
 mod program_stats;
+mod rest;
 
 pub use diagnostics::Diagnostics;
 pub use hook::{Family, Hook, Rung};
@@ -52,6 +53,10 @@ pub const SILENCED: &str = "aya::sys=error";
 /// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, half a
 /// second of records.
 pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+
+/// Maps of the kernel side.
+const COUNTERS: &str = "COUNTERS";
+const READER_RESTS: &str = "READER_RESTS";
 
 /// The function every minisock's timer runs, by which it is told from all other timers
 /// (`net/ipv4/inet_timewait_sock.c`).
@@ -281,6 +286,7 @@ pub struct Probe {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     counters: counters::Mapped,
+    rest: rest::Rest,
     reports: Vec<HookReport>,
     kprobes: KprobeLinks,
 }
@@ -318,19 +324,19 @@ impl Probe {
 
     fn load(preflight: &Preflight, settings: &ProbeSettings, identity: Identity) -> Result<Self, ProbeError> {
         let unusable = |name| move |source| ProbeError::Map { name, source };
-        let uncounted = |error: io::Error| unusable("COUNTERS")(error.into());
+        let unmapped = |name| move |error: io::Error| unusable(name)(error.into());
         let kernel_settings = kernel_settings(preflight, settings, identity)?;
-        let cpus = counters::cpus().map_err(uncounted)?;
+        let cpus = counters::cpus().map_err(unmapped(COUNTERS))?;
         let mut ebpf =
             preflight.object.load(kernel_settings, settings.ring_bytes, cpus).map_err(not_loaded)?;
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(unusable("EVENTS"))?;
-        let Map::Array(counters) = take(&mut ebpf, "COUNTERS")? else {
-            return Err(ProbeError::NoMap("COUNTERS"));
-        };
-        let counters = counters::Mapped::new(&counters, cpus).map_err(uncounted)?;
+        let counters = take_array(&mut ebpf, COUNTERS)?;
+        let counters = counters::Mapped::new(&counters, cpus).map_err(unmapped(COUNTERS))?;
+        let rest = take_array(&mut ebpf, READER_RESTS)?;
+        let rest = rest::Rest::new(&rest).map_err(unmapped(READER_RESTS))?;
         let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
         let kprobes = KprobeLinks::of(&ebpf);
-        Ok(Self { ebpf, ring, counters, reports, kprobes })
+        Ok(Self { ebpf, ring, counters, rest, reports, kprobes })
     }
 
     /// Hands records that wait in the ring to `take`, at most so many, and tells how many there were.
@@ -343,6 +349,11 @@ impl Probe {
             records += 1;
         }
         records
+    }
+
+    /// Until the next record, nobody looks into the ring for long: that record wakes the reader.
+    pub fn rest(&self) {
+        self.rest.begin();
     }
 
     /// The kernel side's own counts, summed over all CPUs.
@@ -477,6 +488,13 @@ fn not_loaded(source: aya::EbpfError) -> ProbeError {
     match rustix::process::getrlimit(rustix::process::Resource::Memlock).current {
         Some(bytes) if refused => ProbeError::Memlock { kib: bytes / 1024, source },
         _ => ProbeError::Load(source),
+    }
+}
+
+fn take_array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, ProbeError> {
+    match take(ebpf, name)? {
+        Map::Array(array) => Ok(array),
+        _ => Err(ProbeError::NoMap(name)),
     }
 }
 

@@ -73,6 +73,11 @@ impl Watchdog {
         sd_notify::watchdog_enabled().map(|limit| Self { every: limit / 3, next: Monotonic::default() })
     }
 
+    /// How often it is told.
+    pub const fn every(&self) -> Duration {
+        self.every
+    }
+
     /// The pipeline has taken a turn: it has read what was in the ring, or some hundreds of records of that.
     pub fn took_a_turn(&mut self, now: Monotonic) {
         if now >= self.next {

@@ -77,7 +77,9 @@ async fn daemon(
     let events_tell = probe.has(Hook::Minisock) && probe.has(Hook::Witness);
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
     let teller = Teller::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
-    let pipeline = Pipeline::new(probe, &preflight, settings.limits);
+    let watchdog = Watchdog::wanted();
+    let pipeline =
+        Pipeline::new(probe, &preflight, settings.limits).heard_every(watchdog.as_ref().map(Watchdog::every));
     let homes = Arc::new(Mutex::new(Homes::of_this_host()));
     let ports = Arc::new(Ports::new(settings.probe.netns.clone()));
     let connects = Arc::new(Connects::default());
@@ -151,7 +153,7 @@ async fn daemon(
         exported: Arc::default(),
         watches_its_own_netns,
         last_turn,
-        watchdog: Watchdog::wanted(),
+        watchdog,
     };
     let each_turn = |turn: Turn<'_>| {
         after_turn.take(&turn);

@@ -169,6 +169,22 @@ fn watch_tells_a_close_within_a_second_and_its_time_wait_a_minute_later() {
     assert_eq!(oracle::sockstat(&netns)["tw"], 0, "the kernel agrees that it is over");
 }
 
+/// A daemon or `watch` that rests looks into the ring once a second; what happens then wakes it.
+#[test]
+fn after_a_rest_a_close_is_told_at_once() {
+    // Longer than it takes until it rests, and shorter than until it looks for the first time after that.
+    const QUIET: Duration = Duration::from_millis(2400);
+    let netns = Netns::new();
+    let (_running, mut out) = watch(&netns, &[]);
+    for _ in 0..2 {
+        thread::sleep(QUIET);
+        let deadline = Deadline::after(Duration::from_millis(600));
+        loopback_connections(&netns, 1);
+        let told = [next_event(&mut out), next_event(&mut out)];
+        assert!(deadline.left().is_some(), "it is told late: {told:?}");
+    }
+}
+
 /// As fast as one thread can: open, close, close.
 pub(crate) fn loopback_connections(netns: &Netns, count: u32) {
     netns.run(move || {
