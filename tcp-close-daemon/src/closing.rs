@@ -92,23 +92,23 @@ impl ClosingSocket {
 pub struct Known {
     sockets: PackedClosings,
     /// Where among them each is, by the hash of its namespace and socket pair.
-    places: HashMap<u64, usize>,
+    places: HashMap<u64, u32>,
     hasher: RandomState,
     /// When it was asked for.
     at: Monotonic,
 }
 
 impl Known {
-    /// What the tracker knew then, as far as it has been told.
-    pub fn at(at: Monotonic) -> Self {
-        Self { at, ..Self::default() }
+    /// What the tracker knew then, as far as it has been told; of so many sockets, about.
+    pub fn at(at: Monotonic, about: usize) -> Self {
+        Self { at, places: HashMap::with_capacity(about), ..Self::default() }
     }
 
     /// Adds what the tracker knew of some.
     pub fn add(&mut self, closing: impl IntoIterator<Item = Closing>) {
         for closing in closing {
             let hash = self.hasher.hash_one((closing.id.netns, closing.pair));
-            self.places.insert(hash, self.sockets.push(closing));
+            self.places.extend(self.sockets.push(closing).map(|place| (hash, place)));
         }
     }
 
@@ -137,9 +137,9 @@ pub struct Joined<H> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Which {
     /// In the kernel's table.
-    Row(usize),
+    Row(u32),
     /// Among what is known.
-    Known(usize),
+    Known(u32),
 }
 
 /// Joins the kernel's table with what is known, in the order of states and of what is left to each. Of a namespace whose
@@ -149,7 +149,7 @@ where
     H: FnMut(CgroupId) -> Option<Arc<Home>>,
 {
     let Snapshot { rows, read, .. } = snapshot;
-    let of_table = rows.iter().enumerate().map(|(index, row)| {
+    let of_table = (0..).zip(&rows).map(|(index, row)| {
         // Only past its nominal end there is more to know of what is left than the kernel says.
         let left = match row.left() {
             Some(Duration::ZERO) => known.of(row).and_then(|closing| left(&closing, known.at)),
@@ -177,12 +177,16 @@ impl<H: FnMut(CgroupId) -> Option<Arc<Home>>> Iterator for Joined<H> {
         let at = self.known.at;
         match which {
             Which::Row(index) => {
-                let row = self.rows.get(index)?;
+                let row = self.rows.get(usize::try_from(index).ok()?)?;
                 let closing = self.known.of(row);
                 Some(of_row(row, closing.as_ref(), at, &self.holders, &mut self.home))
             }
             Which::Known(place) => Some(of_known(&self.known.sockets.get(place)?, at, &mut self.home)),
         }
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.order.size_hint()
     }
 }
 

@@ -24,9 +24,7 @@ pub use minisock::Wait;
 pub use observation::Observation;
 pub use owners::{ByState, OwnerKey};
 pub use sequence::Sequencer;
-pub use tracker::{
-    CLOSE_SETTLES, Closing, Corrections, Entry, Left, Limits, PackedClosings, Sees, Stats, Tracker,
-};
+pub use tracker::{Closing, Corrections, Entry, Left, Limits, PackedClosings, Sees, Stats, Tracker};
 
 #[cfg(test)]
 mod tests;

@@ -16,18 +16,22 @@ use crate::{
     clock,
     decode::Decoder,
     event::{ConnectionId, Event, EventKind, Monotonic, Process},
-    lifecycle::{
-        CLOSE_SETTLES, Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait,
-    },
+    lifecycle::{Closing, Entry, Left, Limits, Observation, Sees, Sequencer, Stats, Tracker, Wait},
     probe::{Diagnostics, Hook, Preflight, Probe, Rung},
     recording::{Recorder, Step},
     shutdown::{Shutdown, StopReason},
     snapshot::{Row, Snapshot},
 };
 
-/// How often the ring is looked into when the kernel side does not ask for it, and at rest.
+/// How often the ring is looked into when the kernel side does not ask for it.
 const TICK: Duration = Duration::from_millis(200);
+
+/// The same at rest, when the next record wakes the reader. It never rests for good: a record whose program looked whether
+/// it does just before it did waits for that long.
 const TICK_AT_REST: Duration = Duration::from_secs(1);
+
+/// So long after a rest whatever happens is told as soon as nothing is missing of it, and then a few times a second.
+const AWAKE: Duration = Duration::from_secs(1);
 
 /// How soon it goes on with a table of the kernel's. In between the processor is for others.
 const GOES_ON: Duration = Duration::from_millis(10);
@@ -42,8 +46,8 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
 const HOLD_BACK: Duration = Duration::from_millis(10);
 
-/// By then the close that woke it is settled, and no longer held back.
-const TOLD: Duration = HOLD_BACK.saturating_add(CLOSE_SETTLES).saturating_add(Duration::from_millis(1));
+/// By then a turn tells whatever the kernel's table shows.
+pub const EVENTS_COME_IN: Duration = HOLD_BACK.saturating_mul(2);
 
 /// TIME-WAIT by the kernel's source (`TCP_TIMEWAIT_LEN`), until one is seen to start.
 const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -162,8 +166,10 @@ pub struct Pipeline {
     observations: Vec<Observation>,
     usual_wait: Wait,
     sees: Sees,
-    /// How often the ring is looked into at rest.
-    tick_at_rest: Duration,
+    /// How often somebody wants to see a turn taken.
+    heard_every: Duration,
+    /// When the last rest ended.
+    awoke: Monotonic,
     recorder: Option<Recorder>,
 }
 
@@ -215,7 +221,8 @@ impl Pipeline {
             observations: Vec::new(),
             usual_wait: wait,
             sees,
-            tick_at_rest: TICK_AT_REST,
+            heard_every: Duration::MAX,
+            awoke: Monotonic::default(),
             recorder: None,
             probe,
         }
@@ -230,7 +237,7 @@ impl Pipeline {
     /// With somebody, perhaps, who wants to see a turn taken this often, however little there is to do.
     #[must_use]
     pub fn heard_every(self, interval: Option<Duration>) -> Self {
-        Self { tick_at_rest: TICK_AT_REST.min(interval.unwrap_or(TICK_AT_REST)), ..self }
+        Self { heard_every: interval.unwrap_or(Duration::MAX), ..self }
     }
 
     /// What kinds of events there can be.
@@ -254,15 +261,11 @@ impl Pipeline {
         let mut pause = TICK;
         loop {
             let input = next(&ring, pause, requests.as_mut(), shutdown).await?;
-            pause = match input {
-                Input::Ring => TOLD,
-                _ if self.rests(clock::monotonic_now()) => {
-                    // What came before is drained now.
-                    self.probe.rest();
-                    self.tick_at_rest
-                }
-                _ => TICK,
-            };
+            let rested = self.rests(clock::monotonic_now());
+            if rested {
+                // What came before is drained now.
+                self.probe.rest();
+            }
             match input {
                 Input::Stop(reason) => {
                     if self.turns(Asked::Yes, &mut each_turn).is_continue() {
@@ -290,9 +293,7 @@ impl Pipeline {
                 }
             }
             self.observations.clear();
-            if self.listing_begins.is_some() || self.listing.is_some() {
-                pause = GOES_ON;
-            }
+            pause = self.pause(rested).min(self.heard_every);
         }
     }
 
@@ -445,6 +446,25 @@ impl Pipeline {
             self.last_event = self.last_event.max(Some(newest));
         }
         (records, newest)
+    }
+
+    /// How long it may be until it looks again, if it rested until this turn or not.
+    fn pause(&mut self, rested: bool) -> Duration {
+        if self.listing_begins.is_some() || self.listing.is_some() {
+            return GOES_ON;
+        }
+        let now = clock::monotonic_now();
+        match (rested, self.rests(now)) {
+            (true, true) => return TICK_AT_REST,
+            (true, false) => self.awoke = now,
+            _ => {}
+        }
+        if now.since(self.awoke) > AWAKE {
+            return TICK;
+        }
+        let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
+        // A timer is up a millisecond late, and not early.
+        next.map_or(TICK, |next| TICK.min((next + HOLD_BACK).since(now)))
     }
 
     /// Nothing has happened for so long that nothing waits for more of it.

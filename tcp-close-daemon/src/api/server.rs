@@ -41,7 +41,7 @@ use crate::{
     filter::{Expression, Subject},
     line::Teller,
     owner::{Holders, Homes},
-    pipeline::Request,
+    pipeline::{EVENTS_COME_IN, Request},
     ports::{Ports, Pressure},
     snapshot::Snapshot,
 };
@@ -87,10 +87,6 @@ const INCOMPLETE: &str = "not every process shows the daemon which sockets it ho
 
 /// Said where a question names no namespaces and the daemon does not watch them all.
 const PARTIAL: &str = "the daemon watches only some network namespaces";
-
-/// By then the pipeline has heard of whatever the kernel's table shows: it holds back what happened last for ten
-/// milliseconds, to put it into order.
-const EVENTS_COME_IN: Duration = Duration::from_millis(20);
 
 const JSON_LINES: HeaderValue = HeaderValue::from_static("application/jsonl");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -412,7 +408,7 @@ impl Daemon {
         let (answer, entries) = oneshot::channel();
         self.pipeline.send(Request::Entries { netns: netns.to_vec(), minisocks, answer }).await.ok()?;
         let entries = entries.await.ok()?;
-        let mut known = Known::at(clock::monotonic_now());
+        let mut known = Known::at(clock::monotonic_now(), entries.len());
         for some in entries.chunks(LOOKED_UP_AT_ONCE) {
             let (answer, closing) = oneshot::channel();
             self.pipeline.send(Request::Closing(some.to_vec(), answer)).await.ok()?;

@@ -46,7 +46,7 @@ fn known(cookie: u64, port: u16, state: TcpState, since: u64) -> Closing {
 fn joined(rows: &[Row], read: &[u32], closing: &[Closing]) -> Vec<ClosingSocket> {
     let read = read.iter().map(|&netns| (netns, seconds(100))).collect();
     let snapshot = Snapshot { at: seconds(100), rows: rows.to_vec(), read, blind_spot: None };
-    let mut known = Known::at(seconds(100));
+    let mut known = Known::at(seconds(100), closing.len());
     known.add(closing.iter().copied());
     join(snapshot, known, &TcpState::CLOSING, Holders::default(), |_| None).collect()
 }
@@ -97,6 +97,19 @@ fn past_its_nominal_end_the_bucket_of_the_timer_wheel_tells() {
     let left =
         |left| joined(&[row(1, 1, TcpState::TimeWait, Some(left))], &[NETNS], &[closing])[0].left_seconds;
     assert_eq!((left(0), left(1)), (Some(2.0), Some(1.0)));
+}
+
+/// By the same end of the timer wheel's bucket that is told.
+#[test]
+fn past_their_nominal_end_they_are_in_order_too() {
+    let late = |cookie, ends| Closing {
+        ends: Some(seconds(ends)),
+        ..known(cookie, u16::try_from(cookie).expect("a port"), TcpState::TimeWait, 39)
+    };
+    let rows = [1, 2, 3].map(|port| row(u64::from(port), port, TcpState::TimeWait, Some(0)));
+    let sockets = joined(&rows, &[NETNS], &[late(1, 103), late(2, 101), late(3, 102)]);
+    let order: Vec<_> = sockets.iter().map(|socket| (socket.cookie, socket.left_seconds)).collect();
+    assert_eq!(order, [(Some(2), Some(1.0)), (Some(3), Some(2.0)), (Some(1), Some(3.0))]);
 }
 
 #[test]

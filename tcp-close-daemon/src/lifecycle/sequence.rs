@@ -35,6 +35,11 @@ impl Sequencer {
         self.released_up_to = self.released_up_to.max(until);
     }
 
+    /// Time of the first that is held back.
+    pub fn next(&self) -> Option<Monotonic> {
+        self.held.front().map(|event| event.at)
+    }
+
     /// Hands out everything that is left.
     pub fn finish(&mut self, take: impl FnMut(&Event)) {
         self.release(Monotonic::from_nanos(u64::MAX), take);

@@ -31,11 +31,9 @@ mod minisocks;
 pub use closing::{Closing, Entry, Left, PackedClosings};
 pub use listing::Corrections;
 
-/// How long after an entry into CLOSE it is settled.
-///
-/// What follows such an entry, like the reset that an abort sends, follows within the same system call or softirq. A
-/// process may be preempted between the two, so they get far more time than that takes.
-pub const CLOSE_SETTLES: Duration = Duration::from_millis(50);
+/// What follows an entry into CLOSE, such as the reset that an abort sends, follows within the same system call
+/// or softirq. A process may be preempted between the two, so they get far more time than that takes.
+const CLOSE_SETTLES: Duration = Duration::from_millis(50);
 
 /// A timer that was cancelled to expire, or to be restarted, does so at once. If nothing of the kind shows in
 /// this time, the event was lost, or kernel addresses are hidden and something else ended the minisock.
@@ -71,8 +69,9 @@ impl Limits {
     pub fn within(memory: u64) -> Self {
         /// With what stands beside it.
         const SOCKET: u64 = 1024;
-        /// 160 bytes over IPv4 and 300 over IPv6, and as much again while the kernel's table is taken in.
-        const MINISOCK: u64 = 512;
+        /// 160 bytes over IPv4 and 300 over IPv6, as much again while the kernel's table is taken in, and for each of
+        /// two lists of all.
+        const MINISOCK: u64 = 1024;
         Self { sockets: room(memory / 8, SOCKET), minisocks: room(memory / 2, MINISOCK) }
     }
 }
@@ -273,6 +272,13 @@ impl Tracker {
                 self.minisocks.give_back();
             }
         }
+    }
+
+    /// When [`advance`](Self::advance) settles the next of those that wait.
+    pub fn settles_next(&self) -> Option<Monotonic> {
+        let closed = self.settling.front().map(|&(at, _)| at + CLOSE_SETTLES);
+        let cancelled = self.cancelled.front().map(|&(at, _)| at + CANCEL_SETTLES);
+        [closed, cancelled].into_iter().flatten().min()
     }
 
     /// There will be no more events: everything that was waiting is settled.

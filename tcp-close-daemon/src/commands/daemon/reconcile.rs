@@ -13,19 +13,15 @@ use tokio::{
 
 use crate::{
     event::TcpState,
-    pipeline::Request,
+    pipeline::{EVENTS_COME_IN, Request},
     snapshot::{self, Snapshot},
 };
 
-/// Looks that must all differ before a whole table is read: sockets come and go meanwhile.
+/// Looks that must all differ, and to the same side, before a whole table is read: sockets come and go meanwhile.
 const LOOKS: usize = 3;
 
 /// From one look to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
-
-/// By then the pipeline has heard of whatever the kernel counts: it holds back what happened last for ten milliseconds, to
-/// put it into order.
-const EVENTS_COME_IN: Duration = Duration::from_millis(20);
 
 /// Losses seldom come alone.
 const LOSS_SETTLES: Duration = Duration::from_secs(1);
@@ -116,11 +112,14 @@ impl Reconcile {
             let Some(counts) = self.counts().await else {
                 return Vec::new();
             };
-            let candidates = differing.map_or_else(|| counts.kernels.keys().copied().collect(), keys);
-            let still: HashMap<u32, i64> = candidates
-                .into_iter()
-                .map(|netns| (netns, counts.difference(netns)))
-                .filter(|&(_, difference)| difference != 0)
+            let still: HashMap<u32, i64> = counts
+                .kernels
+                .keys()
+                .map(|&netns| (netns, counts.difference(netns)))
+                .filter(|(netns, difference)| {
+                    let before = differing.as_ref().map(|before| before.get(netns).copied().unwrap_or(0));
+                    *difference != 0 && before.is_none_or(|before| before.signum() == difference.signum())
+                })
                 .collect();
             let agrees = still.is_empty();
             differing = Some(still);
@@ -131,7 +130,7 @@ impl Reconcile {
         let differing = differing.unwrap_or_default();
         // The pipeline may have ended meanwhile.
         let _gone = self.pipeline.send(Request::Difference(differing.values().sum())).await;
-        keys(differing)
+        differing.into_keys().collect()
     }
 
     async fn counts(&self) -> Option<Counts> {
@@ -158,8 +157,9 @@ struct Counts {
 }
 
 impl Counts {
-    /// How many more are followed than the kernel counts. Where their number changes meanwhile, as it does on any host with
-    /// something to do, any that it may have had on the way is as good as another.
+    /// How many more are followed than the kernel counts, or fewer. Where their number changes meanwhile, as it does on any
+    /// host with something to do, any between those before and after is as good as another: while the load grows or ceases,
+    /// a difference may not show that is smaller than what came or went in those milliseconds.
     fn difference(&self, netns: u32) -> i64 {
         let count =
             |counts: &HashMap<u32, u64>| counts.get(&netns).copied().unwrap_or_default().cast_signed();
@@ -168,16 +168,12 @@ impl Counts {
     }
 }
 
-fn keys(differing: HashMap<u32, i64>) -> Vec<u32> {
-    differing.into_keys().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_and_goes_meanwhile_is_no_difference() {
+    fn a_count_between_those_before_and_after_is_no_difference() {
         let counts = |[before, kernels, after]: [u64; 3]| {
             let [before, kernels, after] =
                 [before, kernels, after].map(|count| HashMap::from([(1, count), (2, 9)]));

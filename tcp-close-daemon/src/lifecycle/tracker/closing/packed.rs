@@ -19,9 +19,9 @@ const HEAD: usize = 1 + size_of::<u16>();
 pub struct PackedClosings(Vec<u8>);
 
 impl PackedClosings {
-    /// Adds one, and says where it is.
-    pub fn push(&mut self, mut closing: Closing) -> usize {
-        let place = self.0.len();
+    /// Adds one, and says where it is; `None` where it has no room, which is beyond four gigabytes.
+    pub fn push(&mut self, mut closing: Closing) -> Option<u32> {
+        let place = u32::try_from(self.0.len()).ok()?;
         let mut writer = Writer::new(NEVER);
         // To write and to read are one: what is written is not changed.
         fields(&mut writer, &mut closing);
@@ -31,12 +31,12 @@ impl PackedClosings {
         self.0.push(bits);
         self.0.extend_from_slice(&length.to_le_bytes());
         self.0.extend_from_slice(bytes);
-        place
+        Some(place)
     }
 
-    /// The one that is there; `None` where nothing begins.
-    pub fn get(&self, place: usize) -> Option<Closing> {
-        let (head, rest) = self.0.get(place..)?.split_at_checked(HEAD)?;
+    /// The one that is at this place; `None` beyond the last.
+    pub fn get(&self, place: u32) -> Option<Closing> {
+        let (head, rest) = self.0.get(usize::try_from(place).ok()?..)?.split_at_checked(HEAD)?;
         let &[bits, low, high] = head else {
             return None;
         };
@@ -96,13 +96,13 @@ mod tests {
         fn each_comes_out_as_it_went_in(closing in vec(closing(), 0..5)) {
             let mut packed = PackedClosings::default();
             let places: Vec<_> = closing.iter().map(|&closing| packed.push(closing)).collect();
-            let unpacked: Option<Vec<_>> = places.into_iter().map(|place| packed.get(place)).collect();
+            let unpacked: Option<Vec<_>> = places.into_iter().map(|place| packed.get(place?)).collect();
             prop_assert_eq!(unpacked, Some(closing));
         }
     }
 
     #[test]
-    fn where_nothing_begins_there_is_none() {
+    fn beyond_the_last_there_is_none() {
         assert_eq!(PackedClosings::default().get(0), None);
         assert_eq!(PackedClosings(vec![0, 9, 0, 1]).get(0), None);
     }
