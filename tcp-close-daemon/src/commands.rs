@@ -168,7 +168,7 @@ impl LossLog {
     }
 }
 
-/// The runtime: two workers are ample, since one task does nearly all there is to do.
+/// The usual runtime: two workers are ample, since nearly all there is to do is the pipeline's.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

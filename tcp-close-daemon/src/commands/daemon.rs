@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, mpsc},
+    task::{JoinHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -60,16 +64,21 @@ pub(super) fn run(settings: DaemonSettings) -> Result<ExitCode, Failure> {
     if let Err(error) = capabilities::keep_what_it_takes_to_go_on() {
         tracing::warn!(%error, "capabilities that are no longer needed cannot be given up");
     }
-    runtime()?.block_on(daemon(settings, (preflight, probe), doors, held_back))
+    daemon(settings, (preflight, probe), doors, held_back)
 }
 
 /// Attached and listening, it goes on: ready. Stops in the other order: not ready, drained, closed.
-async fn daemon(
+///
+/// The pipeline has this thread to itself, and waits for its ring with nobody in between; all others have a runtime of their
+/// own.
+fn daemon(
     settings: DaemonSettings,
     (preflight, probe): (Preflight, Probe),
     doors: Doors,
     held_back: HeldBack,
 ) -> Result<ExitCode, Failure> {
+    let others = runtime()?;
+    let among_others = others.enter();
     let mut shutdown = listen_for_signals(None)?;
     held_back.let_through().context("cannot let signals through").map_err(Failure::Other)?;
     let Doors { http: (http_listener, address), api } = doors;
@@ -107,7 +116,7 @@ async fn daemon(
         last_turn: Arc::clone(&last_turn),
         stopping: stopping.clone(),
     });
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks = JoinSet::new();
     let failed = shutdown.failure();
     let web = tokio::task::spawn_blocking(move || {
         serve_http(http_listener, served).inspect_err(|_error| failed.cancel())
@@ -159,17 +168,32 @@ async fn daemon(
         after_turn.take(&turn);
         ControlFlow::Continue(())
     };
-    let outcome = pipeline.run(&mut shutdown, Some(requests), each_turn).await;
+    drop(among_others);
+    let outcome = runtime_of_one_task()?.block_on(pipeline.run(&mut shutdown, Some(requests), each_turn));
     service::stops();
     stopping.cancel();
     drop(socket);
-    while let Some(joined) = tasks.join_next().await {
-        joined.context("a task of the daemon broke down").map_err(Failure::Other)?;
-    }
-    web.await.context("the HTTP server broke down").map_err(Failure::Other)?.map_err(cannot_serve)?;
+    others.block_on(all_end(tasks, web))?;
     let reason = outcome?;
     tracing::info!(?reason, "stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Once the daemon stops.
+async fn all_end(mut tasks: JoinSet<()>, web: JoinHandle<io::Result<()>>) -> Result<(), Failure> {
+    while let Some(joined) = tasks.join_next().await {
+        joined.context("a task of the daemon broke down").map_err(Failure::Other)?;
+    }
+    web.await.context("the HTTP server broke down").map_err(Failure::Other)?.map_err(cannot_serve)
+}
+
+/// A runtime for the thread that it is made in.
+fn runtime_of_one_task() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the pipeline's runtime")
+        .map_err(Failure::Other)
 }
 
 /// Serves HTTP on a runtime of its own, of one thread: TLS handshakes and renderings take time, of which strangers may
