@@ -36,7 +36,16 @@ use self::{
     recorded::Recorded,
     tracked::Tracked,
 };
-use crate::{bytecode, debian::Unpacked, programs::verified, vm::static_build, workspace};
+use crate::{
+    bytecode,
+    debian::Unpacked,
+    programs::verified,
+    vm::{
+        counted::{self, Counted},
+        static_build,
+    },
+    workspace,
+};
 
 /// Where libbpf looks for the tracepoints that the peers hang on.
 const TRACEFS: &str = "/sys/kernel/tracing";
@@ -136,6 +145,7 @@ struct Measured {
     polls: Vec<Poll>,
     recorded: Recorded,
     programs: Programs,
+    counted: Counted,
 }
 
 /// What an observer costs.
@@ -271,6 +281,7 @@ impl<'a> Bench<'a> {
             )?,
             recorded: Recorded::measure(programs, extent.recorded)?,
             programs: self.dearest()?,
+            counted: self.counted()?,
         })
     }
 
@@ -348,6 +359,11 @@ impl<'a> Bench<'a> {
             Ok(f64::from(u32::try_from(most)?))
         };
         Ok(Programs { verified: most(verified(daemon.pid())?)?, stack: most(bytecode::stack_depths()?)? })
+    }
+
+    fn counted(&self) -> anyhow::Result<Counted> {
+        println!("instructions, on an emulated processor");
+        counted::measure(self.sh, &self.programs, &self.tools)
     }
 
     fn churn(&self, load: Load) -> anyhow::Result<Churned> {

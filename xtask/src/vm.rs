@@ -6,6 +6,7 @@
 mod arch;
 mod check;
 mod conditions;
+pub(crate) mod counted;
 mod degraded;
 mod expected;
 mod initramfs;

@@ -3,16 +3,18 @@
 //!
 //! They live in network namespaces of their own, both ends of them. The client closes first, so each leaves one
 //! TIME-WAIT, and goes away with the namespace; with `--hold` that is there until standard input ends, and the program
-//! lives in it. A line of JSON says how many there were, and how long that took.
+//! lives in it. A line of JSON says how many there were, how long that took, and how much of the processor.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
+use rustix::time::{ClockId, clock_gettime};
 use tcp_close_test::{
     address::{SERVER_V4, SERVER_V6},
     clock,
@@ -58,7 +60,7 @@ fn main() -> anyhow::Result<()> {
     let road = Road::build(&options);
     let whole = requests.unwrap_or(options.connections);
     let share = |thread| whole / threads + u32::from(thread < whole % threads);
-    let begun = clock::now();
+    let (begun, processor) = (clock::now(), processor_time());
     let workers: Vec<_> = (0..threads)
         .map(share)
         .map(|share| {
@@ -73,15 +75,26 @@ fn main() -> anyhow::Result<()> {
         worker.join().ok().context("a thread panicked")??;
     }
     let seconds = clock::now().saturating_sub(begun).as_secs_f64();
+    let processor_seconds = processor_time().saturating_sub(processor).as_secs_f64();
     let connections = if requests.is_some() { threads } else { options.connections };
     let requests = requests.unwrap_or_default();
     let mut out = io::stdout();
-    writeln!(out, "{{\"connections\":{connections},\"requests\":{requests},\"seconds\":{seconds}}}")?;
+    writeln!(
+        out,
+        "{{\"connections\":{connections},\"requests\":{requests},\"seconds\":{seconds},\
+         \"processor_seconds\":{processor_seconds}}}"
+    )?;
     if options.hold {
         out.flush()?;
         io::copy(&mut io::stdin(), &mut io::sink())?;
     }
     Ok(())
+}
+
+/// What all threads have had of the processor so far.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.cast_unsigned(), time.tv_nsec.try_into().unwrap_or_default())
 }
 
 impl Road {

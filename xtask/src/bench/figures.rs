@@ -53,7 +53,7 @@ const MOST_GROWTH: f64 = 2.0;
 /// What is promised, for tcp-close as it is started.
 pub(super) fn verdicts(measured: &Measured) -> anyhow::Result<Vec<Verdict>> {
     const MEGABYTE: f64 = 1e6;
-    let Measured { observers, daemon, tracked, recorded, programs, .. } = measured;
+    let Measured { observers, daemon, tracked, recorded, programs, counted, .. } = measured;
     let ours = observers.first().context("tcp-close is the first of them")?;
     let scrape = |tracked: &Tracked| tracked.scrape_seconds.median;
     let (none, most) = tracked.first().zip(tracked.last()).context("scrapes were measured")?;
@@ -88,6 +88,13 @@ pub(super) fn verdicts(measured: &Measured) -> anyhow::Result<Vec<Verdict>> {
         Verdict::at_most("events lost", daemon.events_lost + lost, 0.0, ""),
         Verdict::at_most("steps of the verifier in one program", programs.verified, 100_000.0, ""),
         Verdict::at_most("stack of one program", programs.stack, 512.0, "bytes"),
+        Verdict::at_most(
+            "instructions by fentry",
+            counted.fentry / counted.tracepoint,
+            0.7,
+            "of those by tracepoint",
+        ),
+        Verdict::at_most("instructions by fentry", counted.fentry / counted.tcpstates, 0.1, "of tcpstates'"),
     ]);
     Ok(verdicts)
 }

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use xshell::Shell;
 
 use super::{Costs, Measured, Results, polls::Poll, tracked::Tracked};
+use crate::vm::counted::Counted;
 
 const PAGE: &str = "docs/overhead.md";
 
@@ -15,7 +16,7 @@ const END: &str = "<!-- the end of it -->\n";
 
 /// The results, in Markdown.
 pub(super) fn tables(results: &Results) -> String {
-    let Measured { tracked, polls, daemon, recorded, .. } = &results.measured;
+    let Measured { tracked, polls, daemon, recorded, counted, .. } = &results.measured;
     let mut text = observers(results);
     text += &loads(results);
     text += "\n| promised of `tcp-close daemon` | measured | |\n|---|---|---|\n";
@@ -44,6 +45,15 @@ pub(super) fn tables(results: &Results) -> String {
             all_seconds * 1e3
         );
     }
+    let Counted { kernel, bare, tracepoint, fentry, tcpstates } = counted;
+    let _written = writeln!(
+        text,
+        "\nInstructions of a connection on an emulated processor, Linux {kernel}: {bare:.0} without anybody who watches.\n\n\
+         | who watches there | instructions that are added |\n|---|---|\n\
+         | `tcp-close --probe tracepoint` | {tracepoint:.0} |\n\
+         | `tcp-close --probe fentry` | {fentry:.0} |\n\
+         | `tcpstates` | {tcpstates:.0} |"
+    );
     text += "\n| who looks | processor time for a look, ms |\n|---|---|\n";
     for Poll { name, seconds } in polls {
         let _written = writeln!(text, "| `{name}` | {:.1} |", seconds * 1e3);

@@ -27,6 +27,9 @@ const PROCESSOR: &[&str] = &["-accel", "tcg,thread=single,tb-size=128"];
 /// With two, older kernels hang under such a clock.
 const ONE_CPU: &[&str] = &["-smp", "1", "-icount", "shift=1,sleep=off", "-rtc", "clock=vm"];
 
+/// What an instruction takes by that clock: `shift=1` is for two to the first.
+pub(super) const NANOSECONDS_OF_AN_INSTRUCTION: f64 = 2.0;
+
 /// Two processors, whose minutes are minutes.
 const TWO_CPUS: &[&str] = &["-smp", "2"];
 
