@@ -61,7 +61,7 @@ const fn pair(socket: u64) -> Pair {
 fn state_change(at: u64, socket: u64, old: u32, new: u32) -> Vec<u8> {
     let by_owner = matches!(new, FIN_WAIT1 | LAST_ACK);
     let is_first = old == ESTABLISHED;
-    let name = |name: &[u8; 16], told: bool| if told { *name } else { [0; 16] };
+    let name = |name: &[u8; 16], told: bool| if told { zerocopy::transmute!(*name) } else { [0; 2] };
     let flags = if by_owner { flag::OWNER } else { 0 } | if is_first { flag::OPENER } else { 0 };
     StateChange {
         header: header(RecordKind::StateChange, at, socket, flags),

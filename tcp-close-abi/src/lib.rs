@@ -15,7 +15,7 @@ pub use counters::{Counters, RESET_REASONS, STATES};
 pub use layout::{Field, Layout};
 pub use record::{
     FinRetransmit, Header, MAX_FRAMES, MinisockBegin, MinisockCancel, MinisockEnd, MinisockSegment,
-    MinisockTimer, Pair, RecordKind, Reset, StateChange, end, flag,
+    MinisockTimer, Name, Pair, RecordKind, Reset, StateChange, end, flag,
 };
 pub use settings::{MAX_NETNS, Settings};
 

@@ -139,6 +139,10 @@ impl Pair {
         Self { local: [0; 2], remote: [0; 2], local_port: 0, remote_port: 0, family: 0, reserved: 0 };
 }
 
+/// A process's name (`task_struct.comm`) as it lies in memory, NUL-padded. In words: of bytes the compiler would clear and
+/// copy one by one.
+pub type Name = [u64; 2];
+
 /// A full socket changes its state (`tcp_set_state`); written before `sk_state` itself is.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
@@ -161,9 +165,9 @@ pub struct StateChange {
     /// Thread group of the process that called `connect()`; 0 without [`flag::OPENER`].
     pub opener_pid: u32,
     /// Name of `current`, NUL-padded; all 0 without [`flag::OWNER`].
-    pub comm: [u8; 16],
+    pub comm: Name,
     /// Name of the process that called `connect()`, as it was then; all 0 without [`flag::OPENER`].
-    pub opener_comm: [u8; 16],
+    pub opener_comm: Name,
     /// `kernfs_node.id` of the cgroup v2 that the socket was made in, an accepted one its listener; 0 where it is not
     /// told. Only in the first change of a close is it looked for, as is the opener.
     pub cgroup: u64,
@@ -250,7 +254,7 @@ pub struct MinisockCancel {
     /// The timer and its minisock.
     pub timer: MinisockTimer,
     /// Name of `current`, NUL-padded: who takes the socket pair or kills it, where a process does.
-    pub comm: [u8; 16],
+    pub comm: Name,
     /// Thread group of `current`.
     pub pid: u32,
     /// Explicit padding, always 0.
@@ -280,7 +284,7 @@ pub struct MinisockEnd {
     /// The minisock, whole for the last time.
     pub timer: MinisockTimer,
     /// Name of `current`, NUL-padded: who takes the socket pair or kills it, where a process does.
-    pub comm: [u8; 16],
+    pub comm: Name,
     /// Thread group of `current`.
     pub pid: u32,
     /// A value of [`end`].

@@ -99,7 +99,7 @@ impl Decoder {
                 let frames = usize::try_from(record.frames).unwrap_or(usize::MAX).min(record.stack.len());
                 let cancel = Cancel {
                     site: self.sites.classify(record.stack.get(..frames).unwrap_or_default()),
-                    process: Process { pid: record.pid, comm: Comm::from_bytes(record.comm) },
+                    process: Process { pid: record.pid, comm: name(record.comm) },
                 };
                 EventKind::TimerCancelled(self.timer(record.timer)?, cancel)
             }
@@ -131,7 +131,7 @@ impl Decoder {
                 let record: abi::MinisockEnd = read(&header, bytes)?;
                 let cancel = Cancel {
                     site: site(record.end),
-                    process: Process { pid: record.pid, comm: Comm::from_bytes(record.comm) },
+                    process: Process { pid: record.pid, comm: name(record.comm) },
                 };
                 EventKind::MinisockEnded(self.timer(record.timer)?, cancel)
             }
@@ -192,9 +192,8 @@ fn state_change(record: abi::StateChange) -> Result<StateChange, DecodeError> {
         to: state(&header, record.new)?,
         error: socket_error(record.error),
         uid: record.uid,
-        process: by_owner.then(|| Process { pid: record.pid, comm: Comm::from_bytes(record.comm) }),
-        opener: has_opener
-            .then(|| Process { pid: record.opener_pid, comm: Comm::from_bytes(record.opener_comm) }),
+        process: by_owner.then(|| Process { pid: record.pid, comm: name(record.comm) }),
+        opener: has_opener.then(|| Process { pid: record.opener_pid, comm: name(record.opener_comm) }),
         cgroup: CgroupId::new(record.cgroup),
         write_seq: record.write_seq,
         snd_nxt: record.snd_nxt,
@@ -218,6 +217,10 @@ const fn site(end: u32) -> CancelSite {
         abi::end::ABORT => CancelSite::Abort,
         _ => CancelSite::Unknown,
     }
+}
+
+const fn name(words: abi::Name) -> Comm {
+    Comm::from_bytes(zerocopy::transmute!(words))
 }
 
 fn state(header: &abi::Header, number: u32) -> Result<TcpState, DecodeError> {

@@ -9,7 +9,7 @@ use aya_ebpf::helpers::{
     bpf_get_current_pid_tgid, bpf_probe_read_kernel,
     generated::{bpf_get_current_comm, bpf_get_socket_cookie, bpf_probe_read_kernel as read_into},
 };
-use tcp_close_abi::{Layout, Settings};
+use tcp_close_abi::{Layout, Name, Settings};
 
 /// Field offsets of the running kernel.
 #[unsafe(no_mangle)]
@@ -290,10 +290,23 @@ impl Current {
     }
 }
 
-/// Writes the running thread's name, NUL-padded, where there is room for it.
+/// Writes the running thread's name where there is room for it.
 #[inline(always)]
-pub(crate) fn name_current<T>(room: &mut T) {
-    const { assert!(size_of::<T>() == 16, "TASK_COMM_LEN of include/linux/sched.h") };
+pub(crate) fn name_current(room: &mut Name) {
+    // `TASK_COMM_LEN` of include/linux/sched.h.
+    const { assert!(size_of::<Name>() == 16) };
     // SAFETY: the room is as long as it is said to be. Given one, the helper does not fail.
     unsafe { bpf_get_current_comm(ptr::from_mut(room).cast(), 16) };
+}
+
+/// The running thread's name.
+#[inline(always)]
+pub(crate) fn current_name() -> Name {
+    let mut room = MaybeUninit::<Name>::uninit();
+    // SAFETY: the helper fills it.
+    unsafe {
+        name_current(&mut *room.as_mut_ptr());
+        let words = room.as_ptr().cast::<u64>();
+        [words.read_volatile(), words.add(1).read_volatile()]
+    }
 }

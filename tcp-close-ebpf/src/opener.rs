@@ -4,18 +4,19 @@
 //! the cost of a hash table's insertion and removal, which every connection would pay.
 
 use aya_ebpf::{macros::map, maps::Array};
+use tcp_close_abi::Name;
 
 use crate::{
     counters,
-    kernel::{LAYOUT, Memory, SETTINGS, constant, name_current},
+    kernel::{LAYOUT, Memory, SETTINGS, constant, current_name},
     socket::TcpSocket,
 };
 
 /// A process that called `connect()`.
 #[derive(Clone, Copy)]
 pub(crate) struct Opener {
-    /// Its name at that time, NUL-padded.
-    pub(crate) comm: [u64; 2],
+    /// Its name at that time.
+    pub(crate) comm: Name,
     /// Its thread group.
     pub(crate) pid: u32,
 }
@@ -23,13 +24,6 @@ pub(crate) struct Opener {
 impl Opener {
     /// Where none is known.
     pub(crate) const NOBODY: Self = Self { comm: [0; 2], pid: 0 };
-
-    /// The bytes of its name.
-    #[inline(always)]
-    pub(crate) const fn comm(&self) -> [u8; 16] {
-        // SAFETY: as many bytes, of which any are valid.
-        unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(self.comm) }
-    }
 }
 
 /// A place, and the socket that has it.
@@ -38,7 +32,7 @@ impl Opener {
 struct Place {
     /// What the socket is known by; 0 where the place is free.
     socket: u64,
-    comm: [u64; 2],
+    comm: Name,
     pid: u32,
     /// Of the socket, in network byte order. Where sockets are known by their addresses, and one that closed was missed,
     /// it tells them apart.
@@ -138,15 +132,16 @@ pub(crate) fn remember<M: Memory>(socket: &TcpSocket<M>, identity: u64, pid: u32
     let Ok(remote_port) = remote_port(socket) else {
         return;
     };
-    let mut comm = [0_u64; 2];
-    name_current(&mut comm);
+    let comm = current_name();
     if let Some(place) = free(identity) {
         let opener = Place { socket: identity, comm, pid, remote_port, spills: 0, check: 0 };
         // SAFETY: as in `holder`; who reads it meanwhile finds that it does not fit together. Whether it spills another CPU
         // may say at any time, so that is left alone.
         unsafe {
             (*place).socket = identity;
-            (*place).comm = comm;
+            // Both at once would be a call that copies bytes.
+            (*place).comm[0] = comm[0];
+            (*place).comm[1] = comm[1];
             (*place).pid = pid;
             (*place).remote_port = remote_port;
             (*place).check = opener.folded();

@@ -8,7 +8,7 @@ use tcp_close_abi::{Layout, RecordKind, StateChange, flag};
 
 use crate::{
     counters,
-    kernel::{Current, LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, name_current},
+    kernel::{Current, LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, current_name},
     opener::{self, Opener},
     reads::Reads,
     ring,
@@ -186,8 +186,8 @@ fn record<M: Memory>(socket: &TcpSocket<M>, identity: u64, old: u32, new: u32, o
             uid: reads.get(&LAYOUT.uid),
             pid: owner.map_or(0, Current::process),
             opener_pid: opener.pid,
-            comm: [0; 16],
-            opener_comm: opener.comm(),
+            comm: if owner.is_some() { current_name() } else { [0; 2] },
+            opener_comm: opener.comm,
             cgroup,
             write_seq: reads.get(&LAYOUT.write_seq),
             snd_nxt: reads.get(&LAYOUT.snd_nxt),
@@ -199,9 +199,6 @@ fn record<M: Memory>(socket: &TcpSocket<M>, identity: u64, old: u32, new: u32, o
             bytes_retrans: reads.get(&LAYOUT.bytes_retrans),
             bytes_received: reads.get(&LAYOUT.bytes_received),
         };
-        if owner.is_some() {
-            name_current(&mut record.comm);
-        }
         reads.note(&mut record.header);
     });
 }

@@ -3,6 +3,8 @@
 //! Which of the three only the kernel stack tells at once, so a few of its frames go into the record,
 //! [`MinisockCancel`]. Fires with the timer base locked and interrupts off.
 
+use core::ptr;
+
 use aya_ebpf::{
     EbpfContext as _, helpers::generated::bpf_get_stack, macros::btf_tracepoint,
     programs::BtfTracePointContext,
@@ -26,7 +28,10 @@ fn timer_cancel(ctx: BtfTracePointContext) -> i32 {
             name_current(&mut record.comm);
             record.pid = Current::get().process();
             record.reserved = 0;
-            record.stack = [0; MAX_FRAMES];
+            for frame in &mut record.stack {
+                // SAFETY: a reference is valid for writes. All at once would be a call that clears bytes.
+                unsafe { ptr::from_mut(frame).write_volatile(0) };
+            }
             record.frames = stack(&ctx, &mut record.stack);
         });
     }

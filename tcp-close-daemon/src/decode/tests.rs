@@ -30,8 +30,8 @@ fn state_change_record() -> abi::StateChange {
         uid: 1000,
         pid: 42,
         opener_pid: 41,
-        comm: *b"curl\0\0\0\0\0\0\0\0\0\0\0\0",
-        opener_comm: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        comm: zerocopy::transmute!(*b"curl\0\0\0\0\0\0\0\0\0\0\0\0"),
+        opener_comm: zerocopy::transmute!(*b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
         cgroup: 1234,
         write_seq: 1,
         snd_nxt: 2,
@@ -81,7 +81,7 @@ fn segment_record(tcp_flags: u32) -> abi::MinisockSegment {
 fn cancel_record(stack: &[u64]) -> abi::MinisockCancel {
     let mut record = abi::MinisockCancel {
         timer: timer_record(abi::RecordKind::TimerCancel),
-        comm: *b"wget\0\0\0\0\0\0\0\0\0\0\0\0",
+        comm: zerocopy::transmute!(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0"),
         pid: 43,
         reserved: 0,
         frames: stack.len() as u64,
@@ -98,7 +98,7 @@ fn begin_record() -> abi::MinisockBegin {
 fn end_record(end: u32) -> abi::MinisockEnd {
     abi::MinisockEnd {
         timer: timer_record(abi::RecordKind::MinisockEnd),
-        comm: *b"wget\0\0\0\0\0\0\0\0\0\0\0\0",
+        comm: zerocopy::transmute!(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0"),
         pid: 43,
         end,
     }
