@@ -33,6 +33,11 @@ const TICK_AT_REST: Duration = Duration::from_secs(1);
 /// So long after a rest whatever happens is told as soon as nothing is missing of it, and then a few times a second.
 const AWAKE: Duration = Duration::from_secs(1);
 
+/// No sooner than that, though, and only while no more than a few events are held back: each turn has its price, and where
+/// there is much to tell, something is always due.
+const SOON: Duration = Duration::from_millis(20);
+const FEW: usize = 32;
+
 /// How soon it goes on with a table of the kernel's. In between the processor is for others.
 const GOES_ON: Duration = Duration::from_millis(10);
 
@@ -459,12 +464,15 @@ impl Pipeline {
             (true, false) => self.awoke = now,
             _ => {}
         }
+        if self.sequencer.held() > FEW {
+            self.awoke = Monotonic::default();
+        }
         if now.since(self.awoke) > AWAKE {
             return TICK;
         }
         let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
         // A timer is up a millisecond late, and not early.
-        next.map_or(TICK, |next| TICK.min((next + HOLD_BACK).since(now)))
+        next.map_or(TICK, |next| (next + HOLD_BACK).since(now).clamp(SOON, TICK))
     }
 
     /// Nothing has happened for so long that nothing waits for more of it.

@@ -35,7 +35,12 @@ impl Sequencer {
         self.released_up_to = self.released_up_to.max(until);
     }
 
-    /// Time of the first that is held back.
+    /// How many are held back.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Time of the first of them.
     pub fn next(&self) -> Option<Monotonic> {
         self.held.front().map(|event| event.at)
     }
