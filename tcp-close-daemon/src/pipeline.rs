@@ -23,29 +23,15 @@ use crate::{
     snapshot::{Row, Snapshot},
 };
 
-/// How often the ring is looked into when the kernel side does not ask for it.
-const TICK: Duration = Duration::from_millis(200);
+mod pace;
 
-/// The same at rest, when the next record wakes the reader. It never rests for good: a record whose program looked whether
-/// it does just before it did waits for that long.
-const TICK_AT_REST: Duration = Duration::from_secs(1);
-
-/// So long after a rest whatever happens is told as soon as nothing is missing of it, and then a few times a second.
-const AWAKE: Duration = Duration::from_secs(1);
-
-/// No sooner than that, though, and only while no more than a few events are held back: each turn has its price, and where
-/// there is much to tell, something is always due.
-const SOON: Duration = Duration::from_millis(20);
-const FEW: usize = 32;
+use pace::{Pace, TICK, Waits};
 
 /// How soon it goes on with a table of the kernel's. In between the processor is for others.
 const GOES_ON: Duration = Duration::from_millis(10);
 
 /// How often the kernel is asked at rest what the programs have missed.
 const ASKED_AT_REST: Duration = Duration::from_secs(1);
-
-/// So long after an event nothing waits for another that belongs to it.
-const SETTLED: Duration = Duration::from_secs(2);
 
 /// A record takes its place in the ring before it takes its time, so what was stamped before a drain began is
 /// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
@@ -171,10 +157,7 @@ pub struct Pipeline {
     observations: Vec<Observation>,
     usual_wait: Wait,
     sees: Sees,
-    /// How often somebody wants to see a turn taken.
-    heard_every: Duration,
-    /// When the last rest ended.
-    awoke: Monotonic,
+    pace: Pace,
     recorder: Option<Recorder>,
 }
 
@@ -226,8 +209,7 @@ impl Pipeline {
             observations: Vec::new(),
             usual_wait: wait,
             sees,
-            heard_every: Duration::MAX,
-            awoke: Monotonic::default(),
+            pace: Pace::new(),
             recorder: None,
             probe,
         }
@@ -239,10 +221,10 @@ impl Pipeline {
         Self { recorder: Some(recorder), ..self }
     }
 
-    /// With somebody, perhaps, who wants to see a turn taken this often, however little there is to do.
+    /// With somebody who wants to see a turn taken this often, however little there is to do.
     #[must_use]
-    pub fn heard_every(self, interval: Option<Duration>) -> Self {
-        Self { heard_every: interval.unwrap_or(Duration::MAX), ..self }
+    pub fn heard_every(self, interval: Duration) -> Self {
+        Self { pace: self.pace.heard_every(interval), ..self }
     }
 
     /// What kinds of events there can be.
@@ -266,7 +248,7 @@ impl Pipeline {
         let mut pause = TICK;
         loop {
             let input = next(&ring, pause, requests.as_mut(), shutdown).await?;
-            let rested = self.rests(clock::monotonic_now());
+            let rested = Pace::is_rest(self.last_event, clock::monotonic_now());
             if rested {
                 // What came before is drained now.
                 self.probe.rest();
@@ -298,7 +280,7 @@ impl Pipeline {
                 }
             }
             self.observations.clear();
-            pause = self.pause(rested).min(self.heard_every);
+            pause = self.pause(rested);
         }
     }
 
@@ -453,37 +435,21 @@ impl Pipeline {
         (records, newest)
     }
 
-    /// How long it may be until it looks again, if it rested until this turn or not.
+    /// How long it may be until it looks again; it rested before this turn, or not.
     fn pause(&mut self, rested: bool) -> Duration {
         if self.listing_begins.is_some() || self.listing.is_some() {
             return GOES_ON;
         }
-        let now = clock::monotonic_now();
-        match (rested, self.rests(now)) {
-            (true, true) => return TICK_AT_REST,
-            (true, false) => self.awoke = now,
-            _ => {}
-        }
-        if self.sequencer.held() > FEW {
-            self.awoke = Monotonic::default();
-        }
-        if now.since(self.awoke) > AWAKE {
-            return TICK;
-        }
         let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
-        // A timer is up a millisecond late, and not early.
-        next.map_or(TICK, |next| (next + HOLD_BACK).since(now).clamp(SOON, TICK))
-    }
-
-    /// Nothing has happened for so long that nothing waits for more of it.
-    fn rests(&self, now: Monotonic) -> bool {
-        self.last_event.is_none_or(|last| now.since(last) > SETTLED)
+        let waits = Waits { held: self.sequencer.held(), next: next.map(|next| next + HOLD_BACK) };
+        self.pace.pause(clock::monotonic_now(), self.last_event, rested, waits)
     }
 
     /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
     /// nothing waits for what may have been missed, that is put off for a while.
     fn skipped(&mut self, now: Monotonic, asked: Asked) -> u64 {
-        if asked == Asked::No && self.rests(now) && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
+        let rests = asked == Asked::No && Pace::is_rest(self.last_event, now);
+        if rests && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
             return self.skipped;
         }
         self.asked_what_was_skipped = now;

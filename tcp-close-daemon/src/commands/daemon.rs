@@ -87,8 +87,8 @@ fn daemon(
     let table = Arc::new(Table::new(settings.probe.netns.clone(), events_tell));
     let teller = Teller::new(preflight.reset_reasons().clone(), probe.has(Hook::FinRetransmit));
     let watchdog = Watchdog::wanted();
-    let pipeline =
-        Pipeline::new(probe, &preflight, settings.limits).heard_every(watchdog.as_ref().map(Watchdog::every));
+    let heard_every = watchdog.as_ref().map_or(Duration::MAX, Watchdog::every);
+    let pipeline = Pipeline::new(probe, &preflight, settings.limits).heard_every(heard_every);
     let homes = Arc::new(Mutex::new(Homes::of_this_host()));
     let ports = Arc::new(Ports::new(settings.probe.netns.clone()));
     let connects = Arc::new(Connects::default());
