@@ -18,6 +18,7 @@ mod recordings;
 mod report;
 mod scenarios;
 pub(crate) mod static_build;
+mod supplies;
 mod support;
 pub(crate) mod system;
 mod tools;
@@ -26,7 +27,7 @@ mod variant;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, mpsc},
     thread,
 };
@@ -45,13 +46,10 @@ use self::{
     machine::{Machine, Processors},
     programs::Programs,
     report::{Console, Report},
+    supplies::Supplies,
     variant::{Tests, Variant},
 };
-use crate::{
-    cache, clock,
-    debian::{Mirrors, PrivateApt},
-    workspace,
-};
+use crate::{clock, workspace};
 
 /// What the tests need and Debian's kernels have as modules.
 const MODULES: &[&str] = &["tun", "inet_diag", "tcp_diag"];
@@ -292,10 +290,7 @@ struct Bench {
 impl Lab {
     /// Downloads and builds what these machines need and is not here yet.
     fn provide(sh: &Shell, variants: &[Variant], extras: Extras) -> anyhow::Result<Self> {
-        let folder = workspace::target_dir(sh)?.join("vm");
-        for part in ["apt", "kernels", "logs", "initramfs"] {
-            fs::create_dir_all(folder.join(part))?;
-        }
+        let folder = supplies::folder(sh)?;
         let alone = File::create(folder.join("lock"))?;
         if alone.try_lock().is_err() {
             bail!(
@@ -303,12 +298,11 @@ impl Lab {
                 folder.display()
             );
         }
-        let mirrors = Mirrors::of_this_machine(sh)?;
         let mut benches = BTreeMap::new();
         for arch in [Arch::X86_64, Arch::Aarch64] {
             let of_arch: Vec<&Variant> = variants.iter().filter(|variant| variant.arch == arch).collect();
             if !of_arch.is_empty() {
-                benches.insert(arch, Bench::provide(sh, &mirrors, &folder, arch, &of_arch)?);
+                benches.insert(arch, Bench::provide(sh, arch, &of_arch)?);
             }
         }
         Ok(Self { folder, benches, extras, _alone: alone })
@@ -378,30 +372,16 @@ impl Lab {
 }
 
 impl Bench {
-    fn provide(
-        sh: &Shell,
-        mirrors: &Mirrors,
-        folder: &Path,
-        arch: Arch,
-        variants: &[&Variant],
-    ) -> anyhow::Result<Self> {
-        let tools = Tools::provide(sh, mirrors, folder, arch)?;
-        let sources = mirrors.sources(kernel::SUITES, kernel::UPDATED);
-        let apt = PrivateApt::new(sh, folder.join("apt").join(arch.name()), &sources)?
-            .of_architecture(arch.debian());
-        apt.update_if_old()?;
-        let busybox = cache::folder(&folder.join(format!("busybox-{}", arch.name())), |folder| {
-            apt.unpack("busybox-static", folder)
-        })?;
-        let busybox = fs::read(busybox.join("bin/busybox")).context("busybox-static has no bin/busybox")?;
+    fn provide(sh: &Shell, arch: Arch, variants: &[&Variant]) -> anyhow::Result<Self> {
+        let supplies = Supplies::provide(sh, arch)?;
         let mut kernels = BTreeMap::new();
         for series in variants.iter().map(|variant| &variant.kernel) {
             if !kernels.contains_key(series) {
-                let kernel = Kernel::provide(&apt, &folder.join("kernels"), arch, series)?;
-                kernels.insert(series.clone(), kernel);
+                kernels.insert(series.clone(), supplies.kernel(series)?);
             }
         }
         let with_tests = variants.iter().any(|variant| variant.takes_tests());
+        let Supplies { tools, busybox, .. } = supplies;
         let programs = Programs::build(sh, arch, &tools, with_tests)?;
         Ok(Self { tools, programs, busybox, kernels })
     }

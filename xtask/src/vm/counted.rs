@@ -10,15 +10,10 @@ use xshell::{Shell, cmd};
 use super::{
     Arch, INIT,
     initramfs::Initramfs,
-    kernel::{self, Kernel},
     machine::{End, Machine, NANOSECONDS_OF_AN_INSTRUCTION, News, Processors},
-    tools::Tools,
+    supplies::Supplies,
 };
-use crate::{
-    cache,
-    debian::{Mirrors, PrivateApt, Unpacked},
-    workspace,
-};
+use crate::debian::Unpacked;
 
 /// The series of kernels.
 const KERNEL: &str = "6.18";
@@ -67,32 +62,21 @@ struct Churned {
 
 /// Counts them, with static programs of ours and one of Debian's.
 pub(crate) fn measure(sh: &Shell, programs: &Path, peers: &Unpacked) -> anyhow::Result<Counted> {
-    let vm = workspace::target_dir(sh)?.join("vm");
-    for part in ["apt", "kernels", "logs", "initramfs"] {
-        fs::create_dir_all(vm.join(part))?;
-    }
-    let mirrors = Mirrors::of_this_machine(sh)?;
     let arch = Arch::X86_64;
-    let tools = Tools::provide(sh, &mirrors, &vm, arch)?;
-    let sources = mirrors.sources(kernel::SUITES, kernel::UPDATED);
-    let apt = PrivateApt::new(sh, vm.join("apt").join(arch.name()), &sources)?.of_architecture(arch.debian());
-    apt.update_if_old()?;
-    let busybox = cache::folder(&vm.join(format!("busybox-{}", arch.name())), |folder| {
-        apt.unpack("busybox-static", folder)
-    })?;
-    let kernel = Kernel::provide(&apt, &vm.join("kernels"), arch, KERNEL)?;
-    let initramfs = vm.join("initramfs/counted");
-    fs::write(&initramfs, self::initramfs(sh, &busybox.join("bin/busybox"), programs, peers)?)?;
+    let supplies = Supplies::provide(sh, arch)?;
+    let kernel = supplies.kernel(KERNEL)?;
+    let initramfs = supplies.folder.join("initramfs/counted");
+    fs::write(&initramfs, self::initramfs(sh, &supplies.busybox, programs, peers)?)?;
     let machine = Machine {
         arch,
-        tools: &tools,
+        tools: &supplies.tools,
         image: &kernel.image,
         initramfs: &initramfs,
         cmdline: "",
         processors: Processors::One,
         disk: None,
         ports: &[],
-        log: &vm.join("logs/counted.log"),
+        log: &supplies.folder.join("logs/counted.log"),
     };
     let (mut told, mut status) = (Vec::new(), None);
     let (end, _) = machine.run(|news| {
@@ -108,16 +92,16 @@ pub(crate) fn measure(sh: &Shell, programs: &Path, peers: &Unpacked) -> anyhow::
 }
 
 /// What a machine starts from.
-fn initramfs(sh: &Shell, busybox: &Path, programs: &Path, peers: &Unpacked) -> anyhow::Result<Vec<u8>> {
+fn initramfs(sh: &Shell, busybox: &[u8], programs: &Path, peers: &Unpacked) -> anyhow::Result<Vec<u8>> {
     let mut files = Initramfs::new();
     for folder in ["bin", "dev", "lib", "lib64", "modules", "proc", "run", "sys", "tmp"] {
         files.folder(folder)?;
     }
+    files.file("bin/busybox", busybox)?;
     let mut file = |name: &str, path: &Path| -> anyhow::Result<()> {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(files.file(name, &bytes)?)
     };
-    file("bin/busybox", busybox)?;
     file("bin/tcp-close", &programs.join("tcp-close"))?;
     file("bin/churn", &programs.join("churn"))?;
     let tcpstates = peers.find(cmd!(sh, "which tcpstates")).read()?;

@@ -17,19 +17,12 @@ use clap::Args;
 use super::{
     Arch,
     initramfs::Initramfs,
-    kernel::{self, Kernel},
+    kernel::Kernel,
     machine::{End, Machine, News, Processors},
     modules,
-    tools::Tools,
+    supplies::{self, Supplies},
 };
-use crate::{
-    cache,
-    debian::{Mirrors, PrivateApt},
-    dist,
-    prometheus::Programs,
-    running::free_port,
-    workspace,
-};
+use crate::{dist, prometheus::Programs, running::free_port, workspace};
 
 /// Debian 12's own.
 const KERNEL: &str = "6.1";
@@ -64,38 +57,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         "a system is put together with root's files: run this as root"
     );
     let sh = workspace::shell()?;
-    let vm = workspace::target_dir(&sh)?.join("vm");
-    let folder = vm.join("system");
-    for part in [&vm.join("apt"), &vm.join("kernels"), &folder] {
-        fs::create_dir_all(part)?;
-    }
+    let folder = supplies::folder(&sh)?.join("system");
+    fs::create_dir_all(&folder)?;
     let package = match &options.package {
         Some(package) => package.clone(),
         None => dist::package(&sh, &folder)?,
     };
-    let mirrors = Mirrors::of_this_machine(&sh)?;
     let arch = Arch::X86_64;
-    let tools = Tools::provide(&sh, &mirrors, &vm, arch)?;
-    let apt = PrivateApt::new(
-        &sh,
-        vm.join("apt").join(arch.name()),
-        &mirrors.sources(kernel::SUITES, kernel::UPDATED),
-    )?
-    .of_architecture(arch.debian());
-    apt.update_if_old()?;
-    let busybox = cache::folder(&vm.join(format!("busybox-{}", arch.name())), |folder| {
-        apt.unpack("busybox-static", folder)
-    })?;
-    let kernel = Kernel::provide(&apt, &vm.join("kernels"), arch, KERNEL)?;
-    let disk = root::provide(&sh, &mirrors, &folder)?;
+    let supplies = Supplies::provide(&sh, arch)?;
+    let kernel = supplies.kernel(KERNEL)?;
+    let disk = root::provide(&sh, &supplies.mirrors, &folder)?;
     let initramfs = folder.join("initramfs");
-    fs::write(&initramfs, self::initramfs(&busybox, &kernel, &package)?)?;
+    fs::write(&initramfs, self::initramfs(&supplies.busybox, &kernel, &package)?)?;
     // Now, since the machine does not wait for a download.
     let prometheus = Programs::provide(&sh)?.prometheus;
     let (metrics, word) = (free_port()?, free_port()?);
     let machine = Machine {
         arch,
-        tools: &tools,
+        tools: &supplies.tools,
         image: &kernel.image,
         initramfs: &initramfs,
         cmdline: CMDLINE,
@@ -108,14 +87,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 /// What the machine starts from: its modules, and what it is to do.
-fn initramfs(busybox: &Path, kernel: &Kernel, package: &Path) -> anyhow::Result<Vec<u8>> {
+fn initramfs(busybox: &[u8], kernel: &Kernel, package: &Path) -> anyhow::Result<Vec<u8>> {
     let mut files = Initramfs::new();
     for folder in ["bin", "dev", "job", "modules", "new", "proc", "sys"] {
         files.folder(folder)?;
     }
     files.file("init", INIT.as_bytes())?;
-    let busybox = fs::read(busybox.join("bin/busybox")).context("busybox-static has no bin/busybox")?;
-    files.file("bin/busybox", &busybox)?;
+    files.file("bin/busybox", busybox)?;
     for (number, module) in modules::in_load_order(&kernel.modules, MODULES)?.iter().enumerate() {
         files.file(&format!("modules/{number:02}-{}.ko", module.name), &module.bytes)?;
     }
