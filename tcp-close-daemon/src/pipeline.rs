@@ -114,6 +114,8 @@ pub struct Turn<'a> {
     pub probe: &'a Probe,
     /// Time of the last event; `None` before the first.
     pub last_event: Option<Monotonic>,
+    /// What happened before is told by this turn at the latest, and counted.
+    pub complete: Monotonic,
     /// Somebody waits for the figures of this turn.
     pub scraped: bool,
     /// When the kernel's table was last taken in; `None` before the first time.
@@ -147,6 +149,7 @@ pub struct Pipeline {
     skipped: u64,
     asked_what_was_skipped: Monotonic,
     last_event: Option<Monotonic>,
+    complete: Monotonic,
     /// Who is about to ask for a table of the kernel's, once that is prepared.
     listing_begins: Option<oneshot::Sender<()>>,
     /// A table of the kernel's that is being taken in.
@@ -201,6 +204,7 @@ impl Pipeline {
             skipped: 0,
             asked_what_was_skipped: Monotonic::default(),
             last_event: None,
+            complete: Monotonic::default(),
             listing_begins: None,
             listing: None,
             last_listing: None,
@@ -405,6 +409,7 @@ impl Pipeline {
         });
         record(&mut self.recorder, || Step::Advance(complete));
         self.tracker.advance(complete, &mut self.observations);
+        self.complete = complete;
         if goes_on {
             return ControlFlow::Continue(());
         }
@@ -459,14 +464,16 @@ impl Pipeline {
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
+        let now = clock::monotonic_now();
         self.take_in(usize::MAX);
-        self.count_what_was_lost(clock::monotonic_now(), Asked::Yes);
+        self.count_what_was_lost(now, Asked::Yes);
         self.sequencer.finish(|event| {
             record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);
         });
         record(&mut self.recorder, || Step::Finish);
         self.tracker.finish(&mut self.observations);
+        self.complete = now;
     }
 
     fn report(&self, scraped: bool) -> Turn<'_> {
@@ -482,6 +489,7 @@ impl Pipeline {
             tracker: &self.tracker,
             probe: &self.probe,
             last_event: self.last_event,
+            complete: self.complete,
             last_listing: self.last_listing,
             listings: self.listings,
             difference: self.difference,

@@ -69,11 +69,15 @@ fn told(daemon: &RunningDaemon) -> usize {
 fn next_events(out: &mut BufReader<ChildStdout>, count: usize) -> Vec<Value> {
     let mut events: Vec<Value> = (0..count).map(|_| next_event(out)).collect();
     for event in &mut events {
+        let told = event.to_string();
         for key in ["time", "monotonic_ns"] {
             assert!(event.as_object_mut().expect("an object").remove(key).is_some());
         }
+        // Where the peer is slow to close, FIN-WAIT-2 goes on in a minisock, and how long it takes is not known yet.
+        let goes_on = event["then"] == "fin_wait2";
         for state in event["states"].as_array_mut().expect("states") {
-            assert!(state["seconds"].take().is_f64());
+            let is_known = state["seconds"].take().is_f64();
+            assert!(is_known || goes_on && state["state"] == "fin_wait2", "{told}");
         }
     }
     events.sort_by_key(|event| event["cookie"].as_u64());

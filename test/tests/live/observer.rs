@@ -44,7 +44,8 @@ pub(crate) struct Told {
     pub(crate) census: (Monotonic, Census),
     losses: Losses,
     stats: Stats,
-    turns: u64,
+    /// What happened before is told.
+    complete: Monotonic,
 }
 
 impl Told {
@@ -184,7 +185,7 @@ impl Observer {
             census: (Monotonic::default(), Census::default()),
             losses: Losses::default(),
             stats: Stats::default(),
-            turns: 0,
+            complete: Monotonic::default(),
         };
         let told = Arc::new((Mutex::new(told), Condvar::new()));
         let recording = recorder::file_of_this_test();
@@ -286,11 +287,11 @@ impl Observer {
         told.clone()
     }
 
-    /// What is told of everything that has happened by now: a turn that is under way may have missed it.
+    /// What is told and counted of everything that has happened by now.
     #[track_caller]
     pub(crate) fn now(&self) -> Told {
-        let turns = self.told.0.lock().expect("the observer is alive").turns;
-        self.wait_until("two more turns", |told| told.turns >= turns + 2)
+        let now = clock::monotonic_now();
+        self.wait_until("what has happened", |told| told.complete >= now)
     }
 
     /// What is told by now, what the kernel has counted since the beginning, and the minisocks that there are: all of it
@@ -495,7 +496,7 @@ fn observe(
             told.census = (now, turn.tracker.census(now));
             told.losses = turn.losses;
             told.stats = turn.stats();
-            told.turns += 1;
+            told.complete = turn.complete;
             changed.notify_all();
             ControlFlow::Continue(())
         };
