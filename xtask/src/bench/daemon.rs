@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     figures::Figure,
-    load::Churned,
+    load::{Churned, Held, Load},
     observer::{ATTACHES, Observer, Watching},
 };
 use crate::clock;
@@ -24,7 +24,7 @@ pub(super) struct Daemon {
     pub(super) resident_bytes: f64,
     /// With all TIME-WAITs of a run, and everything it remembers.
     pub(super) resident_bytes_after: f64,
-    /// The part of a processor that it takes while nothing happens.
+    /// The part of a processor that it takes while nothing happens in the namespace that it watches.
     pub(super) idle_part: f64,
     pub(super) events: f64,
     pub(super) nanoseconds_per_event: f64,
@@ -42,14 +42,12 @@ impl Daemon {
     ) -> anyhow::Result<Self> {
         println!("the daemon, once nothing is left of what ran before");
         thread::sleep(without);
+        let idle_part = idle_part(programs, idle)?;
         let begun = clock::now();
         let daemon = Watching::start(&Observer::ours(programs, &[]))?;
         let start_seconds = clock::now().saturating_sub(begun).as_secs_f64();
         thread::sleep(ATTACHES);
         let resident_bytes = daemon.resident_bytes()?;
-        let before_idling = daemon.processor_seconds()?;
-        thread::sleep(idle);
-        let idle_part = (daemon.processor_seconds()? - before_idling) / idle.as_secs_f64();
         let (events, seconds) = (daemon.metric("tcp_close_events_total")?, daemon.processor_seconds()?);
         churn()?;
         thread::sleep(ATTACHES);
@@ -68,4 +66,15 @@ impl Daemon {
             scrape_seconds: Figure::of(scrapes)?.median,
         })
     }
+}
+
+/// The part of a processor that the daemon takes for as long as this, watching a namespace of which all know that nothing
+/// happens there: on a host there is always something.
+fn idle_part(programs: &Path, idle: Duration) -> anyhow::Result<f64> {
+    let quiet = Held::make(programs, Load { threads: 1, ..Load::default() })?;
+    let daemon = Watching::start(&Observer::ours(programs, &["--netns", &quiet.netns]))?;
+    thread::sleep(ATTACHES);
+    let before = daemon.processor_seconds()?;
+    thread::sleep(idle);
+    Ok((daemon.processor_seconds()? - before) / idle.as_secs_f64())
 }

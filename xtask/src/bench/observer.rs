@@ -27,7 +27,7 @@ pub(super) const ATTACHES: Duration = Duration::from_secs(3);
 pub(crate) struct Observer {
     pub(super) name: &'static str,
     program: PathBuf,
-    arguments: &'static [&'static str],
+    arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     /// It answers at a port that it is told.
     answers: bool,
@@ -35,11 +35,11 @@ pub(crate) struct Observer {
 
 impl Observer {
     /// tcp-close, with these arguments.
-    pub(crate) fn ours(programs: &Path, arguments: &'static [&'static str]) -> Self {
+    pub(crate) fn ours(programs: &Path, arguments: &[&str]) -> Self {
         Self {
             name: "tcp-close",
             program: programs.join("tcp-close"),
-            arguments,
+            arguments: arguments.iter().map(|&argument| argument.to_owned()).collect(),
             environment: Vec::new(),
             answers: true,
         }
@@ -47,11 +47,11 @@ impl Observer {
 
     /// tcp-close as it is started, by each kind of hook, and the peers.
     pub(super) fn all(tools: &Unpacked, programs: &Path) -> Vec<Self> {
-        let ours = |name, arguments| Self { name, ..Self::ours(programs, arguments) };
+        let ours = |name, arguments: &[&str]| Self { name, ..Self::ours(programs, arguments) };
         let peer = |name: &'static str| Self {
             name,
             program: name.into(),
-            arguments: &[],
+            arguments: Vec::new(),
             environment: tools.environment().into(),
             answers: false,
         };
@@ -86,7 +86,7 @@ impl Watching {
             command.args(["daemon", "--web.listen-address", &format!("127.0.0.1:{port}")]);
             command.args(["--socket", &socket(port)]);
         }
-        command.args(observer.arguments).envs(observer.environment.iter().cloned());
+        command.args(&observer.arguments).envs(observer.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child =
             command.spawn().with_context(|| format!("cannot start {}", observer.program.display()))?;
