@@ -7,8 +7,8 @@ use tcp_close_test::address::Family;
 use tcp_close_test::clock::PATIENCE;
 use tcp_close_test::oracle::{self, Netstat, Socket, TcpState, Timer};
 use tcp_close_test::segment::{Direction, Segment};
+use tcp_close_test::wire::Verdict;
 use tcp_close_test::wire::policy::{acknowledges_fin_from, drop_nth, each, fin_from, nth};
-use tcp_close_test::wire::{LoggedSegment, Verdict};
 
 use crate::{Lab, wait_for_state};
 
@@ -24,8 +24,8 @@ fn the_wire_logs_a_close_in_four_segments() {
         client.write_all(b"hi").unwrap();
         server.read_exact(&mut [0; 2]).unwrap();
         // The acknowledgment of that is late, and must not come among the FINs.
-        lab.wait_for(|&LoggedSegment { segment, .. }| {
-            segment.direction == Direction::ServerToClient && segment.is_pure_ack()
+        lab.wait_for(|entry| {
+            entry.segment.direction == Direction::ServerToClient && entry.segment.is_pure_ack()
         });
 
         drop(client);
