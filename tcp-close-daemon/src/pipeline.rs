@@ -114,7 +114,8 @@ pub struct Turn<'a> {
     pub probe: &'a Probe,
     /// Time of the last event; `None` before the first.
     pub last_event: Option<Monotonic>,
-    /// What happened before is told by this turn at the latest, and counted.
+    /// What happened before is taken in, and what of it was lost in the kernel is counted. A close that is taken in is told
+    /// once what may still belong to it had its time.
     pub complete: Monotonic,
     /// Somebody waits for the figures of this turn.
     pub scraped: bool,
@@ -254,7 +255,7 @@ impl Pipeline {
             let input = next(&ring, pause, requests.as_mut(), shutdown).await?;
             let rested = Pace::is_rest(self.last_event, clock::monotonic_now());
             if rested {
-                // What came before is drained now.
+                // What came before is drained now. If that ends the rest, this wakes it once more: what comes next is soon told.
                 self.probe.rest();
             }
             match input {
@@ -442,12 +443,10 @@ impl Pipeline {
 
     /// How long it may be until it looks again; it rested before this turn, or not.
     fn pause(&mut self, rested: bool) -> Duration {
-        if self.listing_begins.is_some() || self.listing.is_some() {
-            return GOES_ON;
-        }
         let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
         let waits = Waits { held: self.sequencer.held(), next: next.map(|next| next + HOLD_BACK) };
-        self.pace.pause(clock::monotonic_now(), self.last_event, rested, waits)
+        let pause = self.pace.pause(clock::monotonic_now(), self.last_event, rested, waits);
+        if self.listing_begins.is_some() || self.listing.is_some() { GOES_ON } else { pause }
     }
 
     /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
@@ -464,16 +463,14 @@ impl Pipeline {
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
-        let now = clock::monotonic_now();
         self.take_in(usize::MAX);
-        self.count_what_was_lost(now, Asked::Yes);
+        self.count_what_was_lost(clock::monotonic_now(), Asked::Yes);
         self.sequencer.finish(|event| {
             record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);
         });
         record(&mut self.recorder, || Step::Finish);
         self.tracker.finish(&mut self.observations);
-        self.complete = now;
     }
 
     fn report(&self, scraped: bool) -> Turn<'_> {

@@ -137,7 +137,7 @@ fn live_tests(sh: &Shell, options: &[&str], chosen: &Chosen<'_>) -> anyhow::Resu
     let runner = ["--config", "target.'cfg(all())'.runner = ['sudo', '-E']"];
     let runner = if root { &[][..] } else { &runner[..] };
     let &Chosen { full, file, tests } = chosen;
-    let unasked = (!full && file.is_none()).then_some(NOT_UNASKED);
+    let unasked = (!full && file.is_none() && tests.is_empty()).then_some(NOT_UNASKED);
     let skipped: Vec<&str> =
         [NOT_HERE].into_iter().chain(unasked).flat_map(|name| ["--skip", name]).collect();
     let file = file.map(|name| ["--test", name]);

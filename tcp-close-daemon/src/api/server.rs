@@ -445,7 +445,7 @@ fn broken(error: impl Into<anyhow::Error>) -> Refusal {
     Refusal::Broken(error.into())
 }
 
-/// Sends lines to a client, who has seen enough once he goes away. None is made before there is room for it.
+/// Sends lines to a client, who has seen enough once he goes away. No more of them are made than one piece ahead of what there is room for.
 async fn send<I>(mut client: Sender<Bytes, io::Error>, mut lines: I)
 where
     I: Iterator<Item: Serialize> + Send + 'static,

@@ -145,7 +145,7 @@ catalogue! {
     reconcile_total: IntCounter = counter("How often what is followed was held against the kernel's own table: as the daemon begins, after events were lost, and when the kernel counts other minisocks than are followed.");
     reconcile_corrections_total: IntCounterVec = counters("Sockets that the kernel's table put right: added because nobody had seen them close, removed because their end was lost, changed because they were in another state.", &["correction"]);
     last_reconcile_timestamp_seconds: Gauge = gauge_f64("Time when the kernel's table was last taken in, in seconds since the epoch; 0 before the first.");
-    kernel_difference: IntGaugeVec = gauges("Ours minus the kernel's, where the two differed in every one of several looks by more than came or went meanwhile: sockstat_tw, the minisocks that are followed and those that /proc/net/sockstat counts. Not there before the first look.", &["counter"]);
+    kernel_difference: IntGaugeVec = gauges("Ours minus the kernel's, where the two differed in every one of several looks to the same side and by more than their number changed meanwhile: sockstat_tw, the minisocks that are followed and those that /proc/net/sockstat counts. Not there before the first look.", &["counter"]);
     kernel_opens_total: IntCounterVec = counters("Connections that this network namespace began to open, or accepted, by the kernel's own count (ActiveOpens and PassiveOpens). Each is a state change, so what hears of none while this grows is deaf. Not there where this namespace is not watched.", &[]);
     tracked: IntGaugeVec = gauges("Entries in a table of what is followed, or has ended and is remembered.", &["table"]);
     tracked_limit: IntGaugeVec = gauges("Entries that a table may have.", &["table"]);

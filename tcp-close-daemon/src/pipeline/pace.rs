@@ -17,10 +17,10 @@ const TICK_AT_REST: Duration = Duration::from_secs(1);
 /// So long after an event nothing waits for another that belongs to it.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// So long after a rest whatever happens is told as soon as nothing is missing of it, and then a few times a second.
+/// So long after a rest whatever was found is told as soon as nothing is missing of it, and then a few times a second.
 const AWAKE: Duration = Duration::from_secs(1);
 
-/// No sooner than that, though, and only while no more than a few events are held back: where there is much to tell,
+/// No sooner than that, though, unless a record wakes it, and only while no more than a few events are held back: where there is much to tell,
 /// something is always due.
 const SOON: Duration = Duration::from_millis(20);
 const FEW: usize = 32;

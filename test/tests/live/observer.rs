@@ -35,6 +35,9 @@ use crate::recorder::{self, Recorder};
 /// How long a test waits for something to be told; a close is told within a second.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// By then a close is told that is over.
+const SETTLES: Duration = Duration::from_millis(100);
+
 /// What has been told so far.
 #[derive(Clone)]
 pub(crate) struct Told {
@@ -44,7 +47,7 @@ pub(crate) struct Told {
     pub(crate) census: (Monotonic, Census),
     losses: Losses,
     stats: Stats,
-    /// What happened before is told.
+    /// What happened before is taken in.
     complete: Monotonic,
 }
 
@@ -290,8 +293,8 @@ impl Observer {
     /// What is told and counted of everything that has happened by now.
     #[track_caller]
     pub(crate) fn now(&self) -> Told {
-        let now = clock::monotonic_now();
-        self.wait_until("what has happened", |told| told.complete >= now)
+        let settled = clock::monotonic_now() + SETTLES;
+        self.wait_until("what has happened", |told| told.complete >= settled)
     }
 
     /// What is told by now, what the kernel has counted since the beginning, and the minisocks that there are: all of it

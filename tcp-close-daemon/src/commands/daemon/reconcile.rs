@@ -17,8 +17,9 @@ use crate::{
     snapshot::{self, Snapshot},
 };
 
-/// Looks that must all differ, and to the same side, before a whole table is read: sockets come and go meanwhile.
-const LOOKS: usize = 3;
+/// Looks that must all differ, and to the same side, before a whole table is read. Where sockets come and go, as they do on any
+/// host with something to do, one look in two may differ without a reason.
+const LOOKS: usize = 6;
 
 /// From one look to the next.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
@@ -157,9 +158,9 @@ struct Counts {
 }
 
 impl Counts {
-    /// How many more are followed than the kernel counts, or fewer. Where their number changes meanwhile, as it does on any
-    /// host with something to do, any between those before and after is as good as another: while the load grows or ceases,
-    /// a difference may not show that is smaller than what came or went in those milliseconds.
+    /// How many more are followed than the kernel counts, or fewer. Where their number changes meanwhile, any between those
+    /// before and after is as good as another: while the load grows or ceases, a difference may not show that is smaller than
+    /// that change.
     fn difference(&self, netns: u32) -> i64 {
         let count =
             |counts: &HashMap<u32, u64>| counts.get(&netns).copied().unwrap_or_default().cast_signed();
