@@ -5,9 +5,10 @@
 //! lies packed in its slot, and what a census asks for beside it: nothing is kept twice, and nothing allocated for one at
 //! rest.
 
-use std::{borrow::Cow, collections::HashMap, hash::BuildHasher as _, mem, ops::Range};
+use std::{borrow::Cow, collections::HashMap, mem, ops::Range};
 
-use hashbrown::{DefaultHashBuilder, HashSet, HashTable};
+use hashbrown::HashSet;
+use numbers::Numbers;
 
 use crate::{
     event::{ConnectionId, Monotonic, Pair, TcpState},
@@ -18,6 +19,8 @@ use crate::{
         roster::Stand,
     },
 };
+
+mod numbers;
 
 /// A slot, by its number.
 type Number = u32;
@@ -31,8 +34,7 @@ const FEW: usize = 1024;
 /// Every minisock that is followed.
 pub(super) struct MinisockTable {
     slots: Vec<Slot>,
-    numbers: HashTable<Number>,
-    hasher: DefaultHashBuilder,
+    numbers: Numbers,
     /// The ends of a chain: the slot that was touched last, and the one that nothing was heard of for longest.
     newest: Number,
     oldest: Number,
@@ -146,8 +148,7 @@ impl MinisockTable {
     pub(super) fn new() -> Self {
         Self {
             slots: Vec::new(),
-            numbers: HashTable::new(),
-            hasher: DefaultHashBuilder::default(),
+            numbers: Numbers::new(),
             newest: NONE,
             oldest: NONE,
             free: NONE,
@@ -158,7 +159,7 @@ impl MinisockTable {
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.numbers.len()
     }
 
@@ -246,10 +247,8 @@ impl MinisockTable {
 
     /// A minisock is followed no longer.
     pub(super) fn pop(&mut self, address: u64, owners: &mut Owners) -> Option<Minisock> {
-        let hash = self.hasher.hash_one(address);
         let slots = &self.slots;
-        let is_it = |&number: &Number| slots[number as usize].address == address;
-        let (number, _) = self.numbers.find_entry(hash, is_it).ok()?.remove();
+        let number = self.numbers.remove(address, |number| slots[number as usize].address)?;
         self.unchain(number);
         let slot = self.slot(number);
         if slot.is_counted {
@@ -392,7 +391,7 @@ impl MinisockTable {
         }
         let mut slots = mem::take(&mut self.slots);
         let mut next = self.oldest;
-        self.numbers = HashTable::new();
+        self.numbers = Numbers::new();
         (self.newest, self.oldest, self.free) = (NONE, NONE, NONE);
         self.unsure.shrink_to_fit();
         self.fin_wait2.give_back();
@@ -415,8 +414,7 @@ impl MinisockTable {
     }
 
     fn number(&self, address: u64) -> Option<Number> {
-        let is_it = |&number: &Number| self.slot(number).address == address;
-        self.numbers.find(self.hasher.hash_one(address), is_it).copied()
+        self.numbers.find(address, |number| self.slot(number).address)
     }
 
     fn slot(&self, number: Number) -> &Slot {
@@ -429,7 +427,7 @@ impl MinisockTable {
 
     /// It takes a free slot, and the newest end of the chain.
     fn insert(&mut self, slot: Slot) {
-        let hash = self.hasher.hash_one(slot.address);
+        let address = slot.address;
         let number = self.free;
         let number = if let Some(free) = self.slots.get_mut(number as usize) {
             self.free = free.older;
@@ -439,8 +437,8 @@ impl MinisockTable {
             self.slots.push(slot);
             Number::try_from(self.slots.len() - 1).expect("memory for as many slots as numbers")
         };
-        let Self { slots, numbers, hasher, .. } = self;
-        numbers.insert_unique(hash, number, |&number| hasher.hash_one(slots[number as usize].address));
+        let slots = &self.slots;
+        self.numbers.insert(address, number, |number| slots[number as usize].address);
         self.chain(number);
     }
 
