@@ -1,6 +1,6 @@
 //! The records of one close within the host: the client closes first, and its TIME-WAIT expires.
 
-use tcp_close_abi::{AF_INET, Header, MinisockTimer, Pair, RecordKind, StateChange, flag};
+use tcp_close_abi::{AF_INET, Header, MinisockExpireV4, MinisockTimer, Pair, RecordKind, StateChange, flag};
 use zerocopy::IntoBytes as _;
 
 use super::Ipv4Addr;
@@ -32,10 +32,10 @@ pub(super) fn of_a_close() -> Vec<Vec<u8>> {
         change(2, SERVER, ESTABLISHED, CLOSE_WAIT),
         change(3, CLIENT, FIN_WAIT1, FIN_WAIT2),
         change(10, SERVER, CLOSE_WAIT, LAST_ACK),
-        timer(RecordKind::TimerStart, BEGIN + 12 * MICROSECOND, 0),
+        timer(RecordKind::TimerStart, BEGIN + 12 * MICROSECOND),
         change(13, CLIENT, FIN_WAIT2, CLOSE),
         change(14, SERVER, LAST_ACK, CLOSE),
-        timer(RecordKind::TimerExpire, BEGIN + MINUTE + 500_000_000, 60 * 250),
+        expiry(BEGIN + MINUTE + 500_000_000),
     ]
 }
 
@@ -90,19 +90,39 @@ fn state_change(at: u64, socket: u64, old: u32, new: u32) -> Vec<u8> {
 }
 
 /// `jiffies` have passed since the minisock began.
-fn timer(kind: RecordKind, at: u64, jiffies: u64) -> Vec<u8> {
+const MINISOCK: u64 = 0xffff_8882_e0ad_5600;
+
+fn timer(kind: RecordKind, at: u64) -> Vec<u8> {
     const BEGAN: u64 = 4_295_000_000;
     MinisockTimer {
         header: header(kind, at, CLIENT, 0),
         pair: pair(CLIENT),
-        minisock: 0xffff_8882_e0ad_5600,
-        jiffies: BEGAN + jiffies,
+        minisock: MINISOCK,
+        jiffies: BEGAN,
         expires: BEGAN + 60 * 250,
         substate: TIME_WAIT,
         rcv_nxt: 9_002,
         bucket_expiry: BEGAN + 61 * 250,
         entry_stamp: 0,
         has_entry_stamp: 0,
+    }
+    .as_bytes()
+    .to_vec()
+}
+
+fn expiry(at: u64) -> Vec<u8> {
+    let Pair { local, remote, local_port, remote_port, .. } = pair(CLIENT);
+    let [local, remote] = [local, remote].map(|[address, _]| address as u32);
+    MinisockExpireV4 {
+        header: header(RecordKind::TimerExpire, at, CLIENT, 0),
+        minisock: MINISOCK,
+        local,
+        remote,
+        local_port,
+        remote_port,
+        rcv_nxt: 9_002,
+        late: 0,
+        entry_stamp: 0,
     }
     .as_bytes()
     .to_vec()

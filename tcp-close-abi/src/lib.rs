@@ -14,16 +14,16 @@ mod settings;
 pub use counters::{Counters, RESET_REASONS, STATES};
 pub use layout::{Field, Layout};
 pub use record::{
-    FinRetransmit, Header, MAX_FRAMES, MinisockBegin, MinisockCancel, MinisockEnd, MinisockSegment,
-    MinisockTimer, Name, Pair, RecordKind, Reset, StateChange, end, flag,
+    FinRetransmit, Header, MAX_FRAMES, MinisockBegin, MinisockCancel, MinisockEnd, MinisockExpireV4,
+    MinisockSegment, MinisockTimer, Name, Pair, RecordKind, Reset, StateChange, end, flag,
 };
-pub use settings::{MAX_NETNS, Settings};
+pub use settings::{EXPIRY_SITES, MAX_NETNS, Settings};
 
 /// Version of this contract. The manifest beside the built objects names the version they were built from, and a
 /// test compares the two.
 ///
 /// Raise it with every change of a record, of [`Layout`], [`Settings`] or [`Counters`].
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// `AF_INET` as the kernel writes it into `skc_family`; the same on every architecture.
 pub const AF_INET: u16 = 2;

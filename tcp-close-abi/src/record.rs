@@ -3,6 +3,8 @@
 #[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::AF_INET;
+
 /// Return addresses kept of the kernel stack at the cancellation of a minisock's timer.
 ///
 /// The deepest known path from the tracepoint to the function that names the cause is eight frames, two of
@@ -25,7 +27,7 @@ pub enum RecordKind {
     TimerStart = 4,
     /// [`MinisockCancel`], from `timer:timer_cancel`.
     TimerCancel = 5,
-    /// [`MinisockTimer`], from `timer:timer_expire_entry`.
+    /// [`MinisockExpireV4`], or over IPv6 [`MinisockTimer`], from `timer:timer_expire_entry` or `inet_twsk_kill`.
     TimerExpire = 6,
     /// [`MinisockSegment`], from `skb:kfree_skb` or `tcp_timewait_state_process`.
     Segment = 7,
@@ -33,7 +35,7 @@ pub enum RecordKind {
     MinisockBegin = 8,
     /// [`MinisockTimer`], from `__inet_twsk_schedule`.
     MinisockRestart = 9,
-    /// [`MinisockEnd`], from `inet_twsk_kill`.
+    /// [`MinisockEnd`], from `inet_twsk_kill`, where its timer has not expired.
     MinisockEnd = 10,
     /// [`Header`], from `sock:inet_sock_set_state`: this full socket may have been replaced by a minisock that was not
     /// known for one.
@@ -92,6 +94,10 @@ pub mod flag {
     pub const UNREADABLE: u32 = 4;
     /// The process that connected the socket is known.
     pub const OPENER: u32 = 8;
+    /// Of [`MinisockExpireV4`](crate::MinisockExpireV4): its substate is `FIN_WAIT2`, and not `TIME_WAIT`.
+    pub const FIN_WAIT2: u32 = 16;
+    /// The same: the kernel has `tw_entry_stamp`.
+    pub const ENTRY_STAMP: u32 = 32;
 }
 
 /// The first bytes of every record.
@@ -246,7 +252,66 @@ pub struct MinisockTimer {
     pub has_entry_stamp: u32,
 }
 
-/// The timer of a minisock is cancelled: before it expires, before it restarts, or because something ended it.
+/// The timer of a minisock over IPv4 has expired: what [`MinisockTimer`] tells, in half as many bytes.
+///
+/// The timer wheel lets expire at once whatever began within seconds, on each CPU in a softirq that nothing interrupts: the
+/// ring has to hold all of that.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
+#[repr(C)]
+pub struct MinisockExpireV4 {
+    /// What and when, with [`flag::FIN_WAIT2`] and [`flag::ENTRY_STAMP`].
+    pub header: Header,
+    /// As [`MinisockTimer::minisock`].
+    pub minisock: u64,
+    /// Local address in network byte order.
+    pub local: u32,
+    /// Remote address in network byte order.
+    pub remote: u32,
+    /// As [`Pair::local_port`].
+    pub local_port: u16,
+    /// As [`Pair::remote_port`].
+    pub remote_port: u16,
+    /// As [`MinisockTimer::rcv_nxt`].
+    pub rcv_nxt: u32,
+    /// [`MinisockTimer::jiffies`] less [`MinisockTimer::expires`].
+    pub late: i32,
+    /// As [`MinisockTimer::entry_stamp`].
+    pub entry_stamp: u32,
+}
+
+impl MinisockExpireV4 {
+    /// All that it tells, but for the jiffies themselves, which are as late as these.
+    #[must_use]
+    pub const fn timer(self) -> MinisockTimer {
+        /// Substates, by include/net/tcp_states.h.
+        const FIN_WAIT2: u32 = 5;
+        const TIME_WAIT: u32 = 6;
+        let flags = self.header.flags;
+        MinisockTimer {
+            header: self.header,
+            pair: Pair {
+                local: [self.local as u64, 0],
+                remote: [self.remote as u64, 0],
+                local_port: self.local_port,
+                remote_port: self.remote_port,
+                family: AF_INET,
+                reserved: 0,
+            },
+            minisock: self.minisock,
+            jiffies: (self.late as i64).cast_unsigned(),
+            expires: 0,
+            substate: if flags & flag::FIN_WAIT2 == 0 { TIME_WAIT } else { FIN_WAIT2 },
+            rcv_nxt: self.rcv_nxt,
+            bucket_expiry: 0,
+            entry_stamp: self.entry_stamp,
+            has_entry_stamp: (flags & flag::ENTRY_STAMP != 0) as u32,
+        }
+    }
+}
+
+/// The timer of a minisock is cancelled: before it restarts, or because something ended it. That it is because it expires,
+/// the kernel side does not tell where it knows the function that lets it expire.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
 #[repr(C)]
@@ -315,6 +380,7 @@ const _: () = {
     assert!(size_of::<FinRetransmit>() == 40);
     assert!(size_of::<Reset>() == 40);
     assert!(size_of::<MinisockTimer>() == 32 + 40 + 24 + 8 + 16);
+    assert!(size_of::<MinisockExpireV4>() == 32 + 8 + 8 + 4 + 12);
     assert!(size_of::<MinisockBegin>() == size_of::<MinisockTimer>() + 8);
     assert!(size_of::<MinisockEnd>() == size_of::<MinisockTimer>() + 24);
     assert!(size_of::<MinisockSegment>() == size_of::<MinisockTimer>() + 16);

@@ -6,6 +6,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Network namespaces that can be watched at once when not all of them are.
 pub const MAX_NETNS: usize = 8;
 
+/// Places in the kernel's code that tell of a timer that expires.
+pub const EXPIRY_SITES: usize = 6;
+
 /// Read-only settings of the kernel side; constants to the verifier, so a choice not made is dead code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "zerocopy", derive(FromBytes, Immutable, IntoBytes, KnownLayout))]
@@ -15,6 +18,8 @@ pub struct Settings {
     pub tw_timer_handler: u64,
     /// Wake the reader for one of so many records (a power of two) of each kind and CPU.
     pub wake_every: u64,
+    /// Where the code lies that lets timers expire: where it begins, and its length. Entries that are not used are 0.
+    pub expiry: [[u64; 2]; EXPIRY_SITES],
     /// Inode numbers of the network namespaces to watch; unused entries are 0.
     pub netns: [u32; MAX_NETNS],
     /// Entries of `netns` in use; 0 watches every namespace.
@@ -53,6 +58,7 @@ impl Settings {
     pub const ZERO: Self = Self {
         tw_timer_handler: 0,
         wake_every: 0,
+        expiry: [[0; 2]; EXPIRY_SITES],
         netns: [0; MAX_NETNS],
         netns_count: 0,
         record_opening: 0,
@@ -70,4 +76,4 @@ impl Settings {
     };
 }
 
-const _: () = assert!(size_of::<Settings>() == 16 + 4 * MAX_NETNS + 64);
+const _: () = assert!(size_of::<Settings>() == 16 + 16 * EXPIRY_SITES + 4 * MAX_NETNS + 64);

@@ -93,6 +93,10 @@ impl Decoder {
                 EventKind::ResetReceived(state(&header, record.state)?)
             }
             abi::RecordKind::TimerStart => EventKind::TimerStarted(self.timer(read(&header, bytes)?)?),
+            abi::RecordKind::TimerExpire if bytes.len() == size_of::<abi::MinisockExpireV4>() => {
+                let record: abi::MinisockExpireV4 = read(&header, bytes)?;
+                EventKind::TimerExpired(self.timer(record.timer())?)
+            }
             abi::RecordKind::TimerExpire => EventKind::TimerExpired(self.timer(read(&header, bytes)?)?),
             abi::RecordKind::TimerCancel => {
                 let record: abi::MinisockCancel = read(&header, bytes)?;

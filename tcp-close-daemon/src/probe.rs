@@ -13,7 +13,7 @@ use std::{
 
 use aya::{
     Btf, Ebpf, Endianness,
-    maps::{Map, MapData, MapError, RingBuf},
+    maps::{Map, MapData, MapError},
 };
 use hook::{Needs, Tells};
 use object::Object;
@@ -39,22 +39,26 @@ mod ladder;
 mod object;
 mod program_stats;
 mod rest;
+mod ring;
 
 pub use diagnostics::Diagnostics;
 pub use hook::{Family, Hook, Rung};
 pub use ladder::{HookReport, Verdict};
 use program_stats::KprobeLinks;
 pub use program_stats::ProgramStats;
+use ring::Ring;
 
 /// A log filter for warnings that mean nothing: of a limit that aya cannot raise. If the kernel refuses a map for it, that
 /// is [`ProbeError::Memlock`].
 pub const SILENCED: &str = "aya::sys=error";
 
-/// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, half a
-/// second of records.
-pub const DEFAULT_RING_BYTES: u32 = 8 << 20;
+/// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, a second of records; and
+/// 200 000 TIME-WAITs that expire at once, as do all that began within two seconds, or four where the kernel's tick is a
+/// millisecond.
+pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Maps of the kernel side.
+const EVENTS: &str = "EVENTS";
 const COUNTERS: &str = "COUNTERS";
 const READER_RESTS: &str = "READER_RESTS";
 
@@ -284,7 +288,7 @@ pub enum ProbeError {
 /// The probes, attached for as long as this lives.
 pub struct Probe {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
+    ring: Ring,
     counters: counters::Mapped,
     rest: rest::Rest,
     reports: Vec<HookReport>,
@@ -323,16 +327,15 @@ impl Probe {
     }
 
     fn load(preflight: &Preflight, settings: &ProbeSettings, identity: Identity) -> Result<Self, ProbeError> {
-        let unusable = |name| move |source| ProbeError::Map { name, source };
-        let unmapped = |name| move |error: io::Error| unusable(name)(error.into());
+        let unmapped = |name| move |error: io::Error| ProbeError::Map { name, source: error.into() };
         let kernel_settings = kernel_settings(preflight, settings, identity)?;
         let cpus = counters::cpus().map_err(unmapped(COUNTERS))?;
         let mut ebpf =
             preflight.object.load(kernel_settings, settings.ring_bytes, cpus).map_err(not_loaded)?;
-        let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(unusable("EVENTS"))?;
-        let counters = take_array(&mut ebpf, COUNTERS)?;
+        let ring = Ring::new(take(&mut ebpf, EVENTS)?, settings.ring_bytes).map_err(unmapped(EVENTS))?;
+        let counters = take(&mut ebpf, COUNTERS)?;
         let counters = counters::Mapped::new(&counters, cpus).map_err(unmapped(COUNTERS))?;
-        let rest = take_array(&mut ebpf, READER_RESTS)?;
+        let rest = take(&mut ebpf, READER_RESTS)?;
         let rest = rest::Rest::new(&rest).map_err(unmapped(READER_RESTS))?;
         let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
         let kprobes = KprobeLinks::of(&ebpf);
@@ -342,10 +345,7 @@ impl Probe {
     /// Hands records that wait in the ring to `take`, at most so many, and tells how many there were.
     pub fn drain(&mut self, most: usize, mut take: impl FnMut(&[u8])) -> usize {
         let mut records = 0;
-        while records < most
-            && let Some(record) = self.ring.next()
-        {
-            take(&record);
+        while records < most && self.ring.next(&mut take) {
             records += 1;
         }
         records
@@ -439,6 +439,7 @@ fn kernel_settings(
     Ok(Settings {
         tw_timer_handler: *preflight.tw_timer_handler.as_ref().unwrap_or(&0),
         wake_every: wake_every(settings.ring_bytes),
+        expiry: preflight.cancel_sites.expiry(),
         netns,
         netns_count: u32::try_from(count).unwrap_or(u32::MAX),
         start_has_bucket: u32::from(preflight.start_has_bucket),
@@ -491,13 +492,10 @@ fn not_loaded(source: aya::EbpfError) -> ProbeError {
     }
 }
 
-fn take_array(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, ProbeError> {
-    match take(ebpf, name)? {
-        Map::Array(array) => Ok(array),
+/// A map that is read where it lies in memory.
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<MapData, ProbeError> {
+    match ebpf.take_map(name) {
+        Some(Map::Array(map) | Map::RingBuf(map)) => Ok(map),
         _ => Err(ProbeError::NoMap(name)),
     }
-}
-
-fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, ProbeError> {
-    ebpf.take_map(name).ok_or(ProbeError::NoMap(name))
 }

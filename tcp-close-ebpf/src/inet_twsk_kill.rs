@@ -1,12 +1,12 @@
 //! `inet_twsk_kill`: a minisock ends. Every path to its end comes through here, and each says before what it is about.
 //!
-//! Records [`MinisockEnd`] with what [`fate`](crate::fate) knows.
+//! Records [`MinisockEnd`] with what [`fate`](crate::fate) knows, or that its timer has expired.
 
 use aya_ebpf::{
     macros::{fentry, kprobe},
     programs::{FEntryContext, ProbeContext},
 };
-use tcp_close_abi::{MinisockEnd, RecordKind};
+use tcp_close_abi::{MinisockEnd, RecordKind, end};
 
 use crate::{
     fate,
@@ -34,13 +34,18 @@ fn kprobe_inet_twsk_kill(ctx: ProbeContext) -> u32 {
 
 #[inline(always)]
 fn kill<M: Memory>(tw: M) {
-    let end = fate::take(tw.address());
-    if let Some(minisock) = Minisock::tcp(tw) {
+    let fate = fate::take(tw.address());
+    let Some(minisock) = Minisock::tcp(tw) else {
+        return;
+    };
+    if fate == end::EXPIRY {
+        minisock.emit_expiry();
+    } else {
         ring::emit::<MinisockEnd>(RecordKind::MinisockEnd, |record| {
             minisock.write(RecordKind::MinisockEnd, &mut record.timer);
             name_current(&mut record.comm);
             record.pid = Current::get().process();
-            record.end = end;
+            record.end = fate;
         });
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use tcp_close_abi::EXPIRY_SITES;
+
 use crate::{event::CancelSite, kernel::symbols::Symbols};
 
 /// Functions between the tracepoint and the one that names the cause: timer code, and what every early end passes,
@@ -84,6 +86,16 @@ impl CancelSites {
         Self::from_ranges(
             shown.flat_map(|(name, frame)| symbols.ranges(name).into_iter().map(move |range| (range, frame))),
         )
+    }
+
+    /// The code that lets timers expire: where it begins, and its length; as many places as there is room for.
+    pub fn expiry(&self) -> [[u64; 2]; EXPIRY_SITES] {
+        let mut room = [[0; 2]; EXPIRY_SITES];
+        let is_expiry = |(_, frame): &&(Range<u64>, Frame)| *frame == Frame::Site(CancelSite::Expiry);
+        for (room, (range, _)) in room.iter_mut().zip(self.ranges.iter().filter(is_expiry)) {
+            *room = [range.start, range.end - range.start];
+        }
+        room
     }
 
     /// None are known: every cancellation is [`CancelSite::Unknown`].

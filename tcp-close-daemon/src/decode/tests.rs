@@ -95,6 +95,24 @@ fn begin_record() -> abi::MinisockBegin {
     abi::MinisockBegin { timer: timer_record(abi::RecordKind::MinisockBegin), replaces: 78 }
 }
 
+/// The expiry of the minisock of [`timer_record`], two jiffies late.
+fn expiry_record(flags: u32) -> abi::MinisockExpireV4 {
+    let timer = timer_record(abi::RecordKind::TimerExpire);
+    let [local, remote] = [timer.pair.local[0], timer.pair.remote[0]]
+        .map(|address| u32::try_from(address).expect("an IPv4 address has the first four bytes"));
+    abi::MinisockExpireV4 {
+        header: abi::Header { flags, ..timer.header },
+        minisock: timer.minisock,
+        local,
+        remote,
+        local_port: timer.pair.local_port,
+        remote_port: timer.pair.remote_port,
+        rcv_nxt: timer.rcv_nxt,
+        late: 2,
+        entry_stamp: timer.entry_stamp,
+    }
+}
+
 fn end_record(end: u32) -> abi::MinisockEnd {
     abi::MinisockEnd {
         timer: timer_record(abi::RecordKind::MinisockEnd),
@@ -270,6 +288,20 @@ fn timers_in_full() {
     assert_eq!(kind_of(started.as_bytes()), EventKind::TimerStarted(expected));
     let expired = timer_record(abi::RecordKind::TimerExpire);
     assert_eq!(kind_of(expired.as_bytes()), EventKind::TimerExpired(expected));
+    let of_ipv4 = expiry_record(abi::flag::ENTRY_STAMP);
+    // Where the timer's bucket ends is told when it starts.
+    let expected_of_ipv4 =
+        MinisockTimer { remaining: -8_000_000, slack: Duration::ZERO, fires_in: None, ..expected };
+    assert_eq!(kind_of(of_ipv4.as_bytes()), EventKind::TimerExpired(expected_of_ipv4));
+    let in_fin_wait2 = expiry_record(abi::flag::FIN_WAIT2);
+    assert_eq!(
+        kind_of(in_fin_wait2.as_bytes()),
+        EventKind::TimerExpired(MinisockTimer {
+            substate: TcpState::FinWait2,
+            since_stamp: None,
+            ..expected_of_ipv4
+        })
+    );
     let cancel = Cancel {
         site: CancelSite::Unknown,
         process: Process { pid: 43, comm: Comm::from_bytes(*b"wget\0\0\0\0\0\0\0\0\0\0\0\0") },
@@ -562,6 +594,23 @@ fn only_frames_that_are_filled_count() {
 fn no_addresses_no_sites() {
     let sites = CancelSites::unknown();
     assert_eq!(sites.classify(&[0, 1, u64::MAX]), CancelSite::Unknown);
+}
+
+/// The kernel side is told where timers expire, as many places as it has room for.
+#[test]
+fn where_timers_expire() {
+    let told = cancel_sites().expiry();
+    let expected: Vec<[u64; 2]> = sites()
+        .into_iter()
+        .filter(|(_, site)| *site == CancelSite::Expiry)
+        .map(|(range, _)| [range.start, range.end - range.start])
+        .collect();
+    assert!(!expected.is_empty());
+    assert_eq!(told[..expected.len()], expected);
+    assert!(told[expected.len()..].iter().all(|unused| *unused == [0; 2]));
+    let many = (1..=10).map(|n| (100 * n..100 * n + 10, Frame::Site(CancelSite::Expiry)));
+    assert_eq!(CancelSites::from_ranges(many).expiry().last(), Some(&[600, 10]));
+    assert_eq!(CancelSites::unknown().expiry(), [[0; 2]; abi::EXPIRY_SITES]);
 }
 
 /// Bytes that say they are a record of some kind, which is the better part of the way.

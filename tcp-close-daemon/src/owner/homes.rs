@@ -20,7 +20,7 @@ const REST: u32 = 100;
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// Room for more cgroups than a host has; of those that are gone, the ones that nobody asked for make room.
-const ROOM: NonZeroUsize = NonZeroUsize::new(1 << 16).expect("not zero");
+const ROOM: NonZeroUsize = NonZeroUsize::new(1 << 14).expect("not zero");
 
 /// The homes of this host by their ids.
 pub struct Homes {

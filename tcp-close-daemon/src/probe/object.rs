@@ -39,7 +39,9 @@ impl Object {
         loader
             .override_global("SETTINGS", for_good(settings), true)
             .map_max_entries("EVENTS", ring_bytes)
-            .map_max_entries("COUNTERS", cpus);
+            .map_max_entries("COUNTERS", cpus)
+            // There are few warnings, and each is short; aya would take 128 KiB, mapped twice.
+            .map_max_entries("AYA_LOGS", 16 << 10);
         loader.load(BYTES)
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     stuck::Stuck,
 };
 
-/// A connection leaves at least six records of 32 bytes, and the ring has 8 MiB.
+/// A connection leaves six records of almost 200 bytes, and the ring has 16 MiB.
 const TOO_MANY: u64 = 50_000;
 
 #[test]

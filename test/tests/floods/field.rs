@@ -34,9 +34,9 @@ const WARM_UP: u32 = 6;
 /// scrape touches for the first time. 12 000 records of 350 bytes would be more.
 const KEPT: f64 = 4e6;
 
-/// What it may have taken for a flood that comes at once, in bytes. A turn takes in what is in the ring, at most 8 MiB, and
-/// a record is up to ten times as long once it is an observation. Seen were 38 MB.
-const TAKEN: f64 = 10.0 * (8 << 20) as f64;
+/// What it may have taken for a flood that comes at once, in bytes. A turn takes in what is in the ring, and a record is up
+/// to ten times as long once it is an observation. Seen were 38 MB.
+const TAKEN: f64 = 80e6;
 
 /// What a segment of a flood may cost, some ten times what was seen on two processors at 3 GHz.
 pub(crate) struct Cost {
