@@ -195,14 +195,17 @@ fn a_namespace_takes_its_minisocks_with_it() {
             drop(server);
         }
     }
-    observer.closed(20);
+    let closed = observer.closed(20);
     observer.agrees_with_the_kernel(&[&netns]);
     let left = oracle::sockstat(&netns)["tw"];
     assert_eq!(left, 10);
     netns.destroy();
-    let told = observer.wait_until("all are purged", |told| told.minisocks_ended().len() >= 10);
-    assert!(told.minisocks_ended().iter().all(|ended| ended.cause == EndCause::Purged && ended.by.is_none()));
-    assert_eq!(i64::try_from(told.minisocks_ended().len()), Ok(left));
+    let told = observer.wait_until("all are purged", |told| told.minisocks_ended_of(&closed).len() >= 10);
+    let ended = told.minisocks_ended_of(&closed);
+    for ended in &ended {
+        assert_eq!((ended.cause, ended.by), (EndCause::Purged, None), "{ended:#?}");
+    }
+    assert_eq!(i64::try_from(ended.len()), Ok(left));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! tcp-close, watching the namespaces of one test, in this process; and the kernel's counters it must agree with.
 
 use std::{
+    collections::HashSet,
     env,
     ops::ControlFlow,
     path::PathBuf,
@@ -13,7 +14,7 @@ use clap::ValueEnum as _;
 use tcp_close::{
     cli::ProbeFamily,
     clock,
-    event::{Monotonic, TcpState},
+    event::{ConnectionId, Monotonic, TcpState},
     lifecycle::{
         Census, Limits, Observation, Stats,
         observation::{Absorbed, Closed, EndCause, MinisockEnded, Story, Then, TimeWait, Witness},
@@ -66,6 +67,12 @@ impl Told {
             _ => None,
         });
         ended.collect()
+    }
+
+    /// Of those that replaced these full sockets: once a namespace is gone, its number may soon be that of another test's.
+    pub(crate) fn minisocks_ended_of(&self, closed: &[Closed]) -> Vec<MinisockEnded> {
+        let ids: HashSet<ConnectionId> = closed.iter().map(|closed| closed.story.id).collect();
+        self.minisocks_ended().into_iter().filter(|ended| ids.contains(&ended.id)).collect()
     }
 
     pub(crate) fn minisocks_began(&self) -> usize {

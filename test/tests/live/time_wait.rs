@@ -17,7 +17,7 @@ use tcp_close_test::{
 use crate::{
     Lab,
     bench::{Bench, about},
-    observer::{Observer, preflight},
+    observer::{Observer, Told, preflight},
     read_to_fin,
 };
 
@@ -106,10 +106,12 @@ fn the_final_acknowledgement_is_lost_so_often() {
         assert!(schedule.is_sorted() && schedule[0] >= Duration::from_millis(150), "{schedule:?}");
 
         assert_eq!(oracle::sockstat(&client)["tw"], 1);
+        let closed = observer.closed(2);
         drop(wire);
         client.destroy();
-        let told = observer.wait_until("the TIME-WAIT is purged", |told| !told.minisocks_ended().is_empty());
-        let [ended] = told.minisocks_ended()[..] else { panic!("one minisock") };
+        let is_purged = |told: &Told| !told.minisocks_ended_of(&closed).is_empty();
+        let told = observer.wait_until("the TIME-WAIT is purged", is_purged);
+        let [ended] = told.minisocks_ended_of(&closed)[..] else { panic!("one minisock") };
         assert_eq!(ended.cause, EndCause::Purged);
         let time_wait = ended.time_wait.expect("it was a TIME-WAIT");
         assert_eq!(
