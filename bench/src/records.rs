@@ -111,13 +111,13 @@ fn timer(kind: RecordKind, at: u64) -> Vec<u8> {
 }
 
 fn expiry(at: u64) -> Vec<u8> {
-    let Pair { local, remote, local_port, remote_port, .. } = pair(CLIENT);
-    let [local, remote] = [local, remote].map(|[address, _]| address as u32);
+    let Pair { local_port, remote_port, .. } = pair(CLIENT);
+    let address = u32::from_ne_bytes(Ipv4Addr::LOCALHOST.octets());
     MinisockExpireV4 {
         header: header(RecordKind::TimerExpire, at, CLIENT, 0),
         minisock: MINISOCK,
-        local,
-        remote,
+        local: address,
+        remote: address,
         local_port,
         remote_port,
         rcv_nxt: 9_002,

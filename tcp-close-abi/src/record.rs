@@ -284,7 +284,7 @@ impl MinisockExpireV4 {
     /// All that it tells, but for the jiffies themselves, which are as late as these.
     #[must_use]
     pub const fn timer(self) -> MinisockTimer {
-        /// Substates, by include/net/tcp_states.h.
+        // Substates, of include/net/tcp_states.h.
         const FIN_WAIT2: u32 = 5;
         const TIME_WAIT: u32 = 6;
         let flags = self.header.flags;

@@ -52,9 +52,10 @@ use ring::Ring;
 /// is [`ProbeError::Memlock`].
 pub const SILENCED: &str = "aya::sys=error";
 
-/// Default size of the ring in bytes: at 10 000 connections a second, with both ends on this host, a second of records; and
-/// 200 000 TIME-WAITs that expire at once, as do all that began within two seconds, or four where the kernel's tick is a
-/// millisecond.
+/// Default size of the ring in bytes.
+///
+/// At 10 000 connections a second, with both ends on this host, that is a second of records; and 200 000 TIME-WAITs that
+/// expire at once, as do all that began within two seconds, or four where the kernel's tick is a millisecond.
 pub const DEFAULT_RING_BYTES: u32 = 16 << 20;
 
 /// Maps of the kernel side.

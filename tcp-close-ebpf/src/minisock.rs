@@ -129,7 +129,7 @@ impl<M: Memory> Minisock<M> {
 
     #[inline(always)]
     fn write_expiry_v4(&self, record: &mut MinisockExpireV4) {
-        /// `TCP_FIN_WAIT2` of include/net/tcp_states.h, which is user-space ABI.
+        // `TCP_FIN_WAIT2` of include/net/tcp_states.h, which is user-space ABI.
         const FIN_WAIT2: u8 = 5;
         let mut reads = Reads::of(self.fields);
         let expires: u64 = reads.get_in(&LAYOUT.tw_timer, &LAYOUT.timer_expires);

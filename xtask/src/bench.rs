@@ -67,7 +67,7 @@ pub(crate) struct Options {
     /// Over IPv6.
     #[arg(long)]
     ipv6: bool,
-    /// A hundredth of everything else, and no verdict: whether it all runs, for who changes it.
+    /// A hundredth of everything else but the emulated machine's, and no verdict: whether it all runs, for who changes it.
     #[arg(long, conflicts_with = "write")]
     brief: bool,
     /// Write the results into docs/overhead.md.

@@ -77,6 +77,8 @@ fn daemon(
     doors: Doors,
     held_back: HeldBack,
 ) -> Result<ExitCode, Failure> {
+    // Before there is anything that would have to be told to stop.
+    let pipelines = runtime_of_one_task()?;
     let others = runtime()?;
     let among_others = others.enter();
     let mut shutdown = listen_for_signals(None)?;
@@ -169,7 +171,7 @@ fn daemon(
         ControlFlow::Continue(())
     };
     drop(among_others);
-    let outcome = runtime_of_one_task()?.block_on(pipeline.run(&mut shutdown, Some(requests), each_turn));
+    let outcome = pipelines.block_on(pipeline.run(&mut shutdown, Some(requests), each_turn));
     service::stops();
     stopping.cancel();
     drop(socket);

@@ -73,7 +73,7 @@ impl Reader {
     fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
         loop {
             if self.at >= self.known {
-                self.known = self.produced_to();
+                self.known = position(&self.produced).load(Ordering::Acquire);
                 if self.at >= self.known {
                     return false;
                 }
@@ -95,17 +95,9 @@ impl Reader {
         }
     }
 
-    /// What lies there may be written over.
-    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins with a page")]
+    /// What was read may be written over.
     fn release(&self) {
-        // SAFETY: the first word of a page that is mapped; the kernel reads it at once.
-        unsafe { &*self.consumed.as_mut_ptr().cast::<AtomicU64>() }.store(self.at, Ordering::Release);
-    }
-
-    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins with a page")]
-    fn produced_to(&self) -> u64 {
-        // SAFETY: the first word of a page that is mapped; the kernel writes it at once.
-        unsafe { &*self.produced.as_mut_ptr().cast::<AtomicU64>() }.load(Ordering::Acquire)
+        position(&self.consumed).store(self.at, Ordering::Release);
     }
 
     /// The first word before a record.
@@ -150,6 +142,12 @@ impl Reader {
     }
 }
 
+/// The word that a mapping begins with.
+fn position(mapping: &MmapRaw) -> &AtomicU64 {
+    // SAFETY: a mapping is a page at least; the kernel reads and writes the word at once.
+    unsafe { &*mapping.as_mut_ptr().cast() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,8 +185,7 @@ mod tests {
             self.put(at, &(u32::try_from(record.len()).expect("short") | bits).to_ne_bytes());
             self.put(at + 8, record);
             self.at = (self.at + 8 + record.len() as u64).next_multiple_of(8);
-            // SAFETY: the first word of the mapping.
-            unsafe { self.reader.produced.as_mut_ptr().cast::<u64>().write(self.at) };
+            position(&self.reader.produced).store(self.at, Ordering::Release);
             at
         }
 
@@ -200,8 +197,7 @@ mod tests {
         }
 
         fn consumed(&self) -> u64 {
-            // SAFETY: the first word of the mapping.
-            unsafe { self.reader.consumed.as_mut_ptr().cast::<u64>().read() }
+            position(&self.reader.consumed).load(Ordering::Acquire)
         }
     }
 

@@ -154,7 +154,11 @@ fn counted(told: &[String], kernel: String) -> anyhow::Result<Counted> {
         counted.get(counted.len() / 2).copied().with_context(|| format!("nothing was counted of {name}"))
     };
     let bare = instructions(BARE)?;
-    let more = |name| instructions(name).map(|counted| counted - bare);
+    let more = |name| -> anyhow::Result<f64> {
+        let more = instructions(name)? - bare;
+        ensure!(more > 0.0, "{name} took no instructions: it did not watch");
+        Ok(more)
+    };
     Ok(Counted {
         kernel,
         bare,

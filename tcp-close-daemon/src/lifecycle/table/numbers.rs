@@ -57,7 +57,6 @@ impl Numbers {
 }
 
 /// By bits that the tables themselves do not go by: those take the lowest, as many as they need, and the highest.
-#[expect(clippy::cast_possible_truncation, reason = "the bits that are wanted are left")]
 const fn part(hash: u64) -> usize {
     (hash >> 40) as usize % PARTS
 }
