@@ -6,6 +6,7 @@ use tcp_close::{
     event::TcpState,
     lifecycle::observation::{EndCause, Manner, Then, Verdict},
 };
+use tcp_close_abi::RecordKind;
 use tcp_close_test::{
     address::Family,
     clock::PATIENCE,
@@ -190,6 +191,10 @@ fn linger2_bounds_fin_wait2() {
     let ended = bench.ended();
     assert_eq!((ended.cause, ended.time_wait), (EndCause::FinWait2Timeout, None));
     about(ended.fin_wait2.expect("FIN-WAIT-2 was measured"), Duration::from_secs(2));
+    // That its timer leaves the wheel is no record of its own: those that expire come by the hundred thousand.
+    let submitted = bench.observer.now().counters.submitted;
+    assert_eq!(submitted[RecordKind::TimerCancel as usize], 0);
+    assert_eq!(submitted[RecordKind::TimerExpire as usize], 1);
     bench.agrees();
 }
 
