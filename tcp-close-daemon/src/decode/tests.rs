@@ -5,6 +5,8 @@ use zerocopy::IntoBytes as _;
 
 use super::*;
 
+mod cancel_sites;
+
 const HZ: Hz = Hz::new(250);
 
 const INET: abi::Pair = abi::Pair {
@@ -122,7 +124,7 @@ fn end_record(end: u32) -> abi::MinisockEnd {
     }
 }
 
-/// One good record of every kind.
+/// One good record of every kind, and of both forms of the one that has two.
 fn records() -> Vec<Vec<u8>> {
     let records = vec![
         state_change_record().as_bytes().to_vec(),
@@ -132,13 +134,14 @@ fn records() -> Vec<Vec<u8>> {
         timer_record(abi::RecordKind::TimerStart).as_bytes().to_vec(),
         cancel_record(&[]).as_bytes().to_vec(),
         timer_record(abi::RecordKind::TimerExpire).as_bytes().to_vec(),
+        expiry_record(0).as_bytes().to_vec(),
         segment_record(0).as_bytes().to_vec(),
         begin_record().as_bytes().to_vec(),
         timer_record(abi::RecordKind::MinisockRestart).as_bytes().to_vec(),
         end_record(abi::end::EXPIRY).as_bytes().to_vec(),
         header(abi::RecordKind::MinisockMissed, 0).as_bytes().to_vec(),
     ];
-    assert_eq!(records.len(), abi::RecordKind::ALL.len());
+    assert_eq!(records.len(), abi::RecordKind::ALL.len() + 1);
     records
 }
 
@@ -480,7 +483,7 @@ fn addresses_of_both_families() {
 
 #[test]
 fn every_other_length_is_refused() {
-    for record in records().into_iter().chain([expiry_record(0).as_bytes().to_vec()]) {
+    for record in records() {
         let (header, _) = abi::Header::read_from_prefix(&record).expect("it has one");
         let is_short_expiry = |length| {
             header.kind == abi::RecordKind::TimerExpire as u32 && length == size_of::<abi::MinisockExpireV4>()
@@ -521,109 +524,15 @@ fn unreadable_fields_are_refused() {
     }
 }
 
-const fn sites() -> [(std::ops::Range<u64>, CancelSite); 4] {
-    [
-        (0x4000..0x4100, CancelSite::Receive),
-        (0x1000..0x1100, CancelSite::Expiry),
-        (0x3000..0x3100, CancelSite::Reset),
-        (0x1100..0x1200, CancelSite::Restart),
-    ]
-}
-
-/// Two functions that are passed over.
-const PASSED_OVER: [std::ops::Range<u64>; 2] = [0x2000..0x2100, 0x2400..0x2500];
-
-fn cancel_sites() -> CancelSites {
-    let sites = sites().map(|(range, site)| (range, Frame::Site(site)));
-    CancelSites::from_ranges(sites.into_iter().chain(PASSED_OVER.map(|range| (range, Frame::PassedOver))))
-}
-
-fn site_of(record: &abi::MinisockCancel) -> CancelSite {
-    match Decoder::new(HZ, cancel_sites()).decode(record.as_bytes()) {
-        Ok(Event { kind: EventKind::TimerCancelled(_, cancel), .. }) => cancel.site,
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn first_known_frame_tells_the_cancel_site() {
-    let (unknown, timer_code, deschedule) = (0x9000, 0x2050, 0x2450);
-    let cases: [(&[u64], CancelSite); 14] = [
-        (&[], CancelSite::Unknown),
-        (&[unknown], CancelSite::Unknown),
-        (&[timer_code, deschedule], CancelSite::Unknown),
-        (&[0x1080], CancelSite::Expiry),
-        // What comes before is the tracepoint's and BPF's own: the kernel may inline what is passed over.
-        (&[unknown, unknown, 0x3050, 0x4050], CancelSite::Reset),
-        (&[unknown, timer_code, 0x3050, 0x4050], CancelSite::Reset),
-        (&[unknown, timer_code, deschedule, 0x4050], CancelSite::Receive),
-        // Somebody not known has cancelled it, whoever called that one.
-        (&[unknown, timer_code, unknown, 0x4050], CancelSite::Unknown),
-        (&[unknown, timer_code, deschedule, unknown, 0x4050], CancelSite::Unknown),
-        // The innermost counts, wherever the functions lie.
-        (&[0x1150, 0x3050, 0x4050], CancelSite::Restart),
-        (&[0x4050, 0x3050, 0x1150], CancelSite::Receive),
-        // A range holds its first address, and not the one after its last.
-        (&[0x0fff, 0x1200, 0x2fff, 0x3100, 0x3fff, 0x4100], CancelSite::Unknown),
-        (&[0x1000], CancelSite::Expiry),
-        (&[0x1100], CancelSite::Restart),
-    ];
-    for (stack, expected) in cases {
-        assert_eq!(site_of(&cancel_record(stack)), expected, "{stack:x?}");
-    }
-    for (range, site) in sites() {
-        for address in [range.start, range.end - 1] {
-            assert_eq!(site_of(&cancel_record(&[address])), site, "{address:x}");
-        }
-    }
-}
-
-#[test]
-fn only_frames_that_are_filled_count() {
-    let mut record = cancel_record(&[0x9000, 0x3050]);
-    record.frames = 1;
-    assert_eq!(site_of(&record), CancelSite::Unknown);
-    record.frames = 0;
-    assert_eq!(site_of(&record), CancelSite::Unknown);
-    for frames in [2, abi::MAX_FRAMES as u64, abi::MAX_FRAMES as u64 + 1, u64::MAX] {
-        record.frames = frames;
-        assert_eq!(site_of(&record), CancelSite::Reset, "{frames}");
-    }
-    let deepest = [0x9000; abi::MAX_FRAMES - 1].into_iter().chain([0x4050]).collect::<Vec<_>>();
-    assert_eq!(site_of(&cancel_record(&deepest)), CancelSite::Receive);
-}
-
-#[test]
-fn no_addresses_no_sites() {
-    let sites = CancelSites::unknown();
-    assert_eq!(sites.classify(&[0, 1, u64::MAX]), CancelSite::Unknown);
-}
-
-/// The kernel side is told where timers expire, as many places as it has room for.
-#[test]
-fn where_timers_expire() {
-    let told = cancel_sites().expiry();
-    let expected: Vec<[u64; 2]> = sites()
-        .into_iter()
-        .filter(|(_, site)| *site == CancelSite::Expiry)
-        .map(|(range, _)| [range.start, range.end - range.start])
-        .collect();
-    assert!(!expected.is_empty());
-    assert_eq!(told[..expected.len()], expected);
-    assert!(told[expected.len()..].iter().all(|unused| *unused == [0; 2]));
-    let many = (1..=10).map(|n| (100 * n..100 * n + 10, Frame::Site(CancelSite::Expiry)));
-    assert_eq!(CancelSites::from_ranges(many).expiry().last(), Some(&[600, 10]));
-    assert_eq!(CancelSites::unknown().expiry(), [[0; 2]; abi::EXPIRY_SITES]);
-}
-
 /// Bytes that say they are a record of some kind, which is the better part of the way.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
-    let kinds = abi::RecordKind::ALL.len();
-    (0..kinds, any::<u32>(), vec(any::<u8>(), 0..300)).prop_map(move |(kind, flags, noise)| {
-        let mut record = records().swap_remove(kind);
+    let count = records().len();
+    (0..count, any::<u32>(), vec(any::<u8>(), 0..300)).prop_map(move |(which, flags, noise)| {
+        let good = records().swap_remove(which);
+        let mut record = good.clone();
         let reaches = record.len().min(noise.len());
         record[..reaches].copy_from_slice(&noise[..reaches]);
-        record[16..20].copy_from_slice(&u32::try_from(kind).expect("few kinds").to_ne_bytes());
+        record[16..20].copy_from_slice(&good[16..20]);
         record[24..28].copy_from_slice(&(flags & !abi::flag::UNREADABLE).to_ne_bytes());
         record
     })
@@ -638,7 +547,7 @@ proptest! {
     #[test]
     fn no_values_are_a_cause_for_panic(record in plausible()) {
         for hz in [100, 250, 300, 1000] {
-            let decoder = Decoder::new(Hz::new(hz), cancel_sites());
+            let decoder = Decoder::new(Hz::new(hz), cancel_sites::cancel_sites());
             let refused = decoder.decode(&record).err();
             let by_value = matches!(refused, None | Some(DecodeError::Value { .. }));
             prop_assert!(by_value, "{:?}", refused);
