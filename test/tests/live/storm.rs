@@ -231,6 +231,11 @@ fn every_ending_is_told_once() {
 
     let left = oracle::sockstat(&netns)["tw"];
     let told = observer.now();
+    assert_eq!(
+        told.left(),
+        (0, usize::try_from(left).expect("a count")),
+        "what is left is followed, and no more"
+    );
     let (closed, absorbed) = (told.closed(), told.absorbed());
     let goes_on = |closed: &&Closed| matches!(closed.then, Some(Then::TimeWait | Then::FinWait2));
     let minisocks = closed.iter().filter(goes_on).count();
