@@ -32,8 +32,14 @@ pub struct Counters {
     pub lost: [u64; Self::KINDS],
     /// Sockets whose opener had to make room for another's.
     pub openers_evicted: u64,
+    /// Changes of state that the first of several equal programs left to another, which had taken them before. It is read
+    /// before [`changes_made_up`](Self::changes_made_up), in which those are.
+    pub changes_left: u64,
+    /// Changes of state that another than the first of several equal programs took, in place of those that were running
+    /// already.
+    pub changes_made_up: u64,
     /// Always 0; it keeps CPUs out of each other's cache lines.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 3],
 }
 
 impl Counters {
@@ -50,12 +56,20 @@ impl Counters {
         submitted: [0; Self::KINDS],
         lost: [0; Self::KINDS],
         openers_evicted: 0,
-        reserved: [0; 5],
+        changes_left: 0,
+        changes_made_up: 0,
+        reserved: [0; 3],
     };
 
     /// Records lost of all kinds.
     pub fn lost_total(&self) -> u64 {
         self.lost.iter().sum()
+    }
+
+    /// Changes of state that no program took, where the first of several equal ones did not run for this many: whichever
+    /// took one in its place says so. What is read before the other counts is too little, never too much.
+    pub const fn changes_lost(&self, missed_by_first: u64) -> u64 {
+        (missed_by_first + self.changes_left).saturating_sub(self.changes_made_up)
     }
 
     /// Records submitted of one kind.
@@ -64,5 +78,5 @@ impl Counters {
     }
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 1 + 5));
+const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 3 + 3));
 const _: () = assert!(size_of::<Counters>().is_multiple_of(64));

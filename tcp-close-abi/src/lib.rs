@@ -23,7 +23,7 @@ pub use settings::{EXPIRY_SITES, MAX_NETNS, Settings};
 /// test compares the two.
 ///
 /// Raise it with every change of a record, of [`Layout`], [`Settings`] or [`Counters`].
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// `AF_INET` as the kernel writes it into `skc_family`; the same on every architecture.
 pub const AF_INET: u16 = 2;

@@ -15,7 +15,7 @@ use aya::{
     Btf, Ebpf, Endianness,
     maps::{Map, MapData, MapError},
 };
-use hook::{Needs, Tells};
+use hook::{Needs, Skipped, Tells};
 use object::Object;
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -395,20 +395,18 @@ impl Probe {
         self.kprobes.tell() || self.reports.iter().all(|report| report.rung != Some(Rung::Kprobe))
     }
 
-    /// Events lost because a program, or any kprobe, was running on that CPU already. Of programs that make up for each
-    /// other, each has to miss an event for it to be lost: that is at most as often as the one that missed the fewest.
+    /// Events lost because a program, or any kprobe, was running on that CPU already, and no other made up for it.
     pub fn skipped(&self) -> u64 {
         let mut lost = self.kprobes.missed();
-        let mut missed_by_all = None;
+        let mut left_to_others = 0;
         for stats in program_stats::read(&self.ebpf, |_| true) {
-            if hook::is_made_up_for(&stats.program) {
-                let fewest = missed_by_all.get_or_insert(stats.recursion_misses);
-                *fewest = stats.recursion_misses.min(*fewest);
-            } else {
-                lost += stats.recursion_misses;
+            match Skipped::by(&stats.program) {
+                Skipped::Lost => lost += stats.recursion_misses,
+                Skipped::LeftToOthers => left_to_others += stats.recursion_misses,
+                Skipped::MadeUpAlready => {}
             }
         }
-        lost + missed_by_all.unwrap_or(0)
+        lost + self.counters().changes_lost(left_to_others)
     }
 
     /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.

@@ -57,6 +57,14 @@ pub(crate) fn unreadable() {
     increment(|counters| &mut counters.unreadable);
 }
 
+pub(crate) fn change_left() {
+    increment(|counters| &mut counters.changes_left);
+}
+
+pub(crate) fn change_made_up() {
+    increment(|counters| &mut counters.changes_made_up);
+}
+
 /// Counts a record that is put into the ring; tells how many of its kind this CPU has put there.
 pub(crate) fn submitted(kind: RecordKind) -> u64 {
     increment(|counters| &mut counters.submitted[kind as usize % Counters::KINDS])

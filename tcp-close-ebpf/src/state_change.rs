@@ -50,6 +50,10 @@ struct Change {
 /// Programs on one hook that make up for each other: see [`inet_sock_set_state`](crate::inet_sock_set_state).
 const PROGRAMS: u32 = 3;
 
+/// The one that takes a change wherever it can. How many changes none has taken is known from how many it has not run for,
+/// which the kernel counts, and how many of these another took in its place.
+const FIRST: u32 = 1;
+
 /// A change of state, seen by the program with this number: takes it, unless another has.
 #[inline(always)]
 pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
@@ -82,7 +86,13 @@ impl Change {
             if taken.seen == PROGRAMS - 1 {
                 taken.change.sk = 0;
             }
+            if program == FIRST {
+                counters::change_left();
+            }
             return None;
+        }
+        if program != FIRST {
+            counters::change_made_up();
         }
         *taken = Taken { change: self, by: program, seen: 0 };
         let number = &raw const taken.change.sk;

@@ -296,11 +296,31 @@ impl Family {
     }
 }
 
-/// Whether what this program does not take, because it is running on that CPU already, another takes in its place:
-/// see `tcp-close-ebpf/src/inet_sock_set_state.rs`.
-pub(super) fn is_made_up_for(program: &str) -> bool {
-    let steps = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1);
-    steps.flat_map(|step| step.programs.iter().copied().flatten()).any(|&(name, _)| name == program)
+/// Who takes what a program does not, because it is running on that CPU already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Skipped {
+    /// Nobody: it is lost.
+    Lost,
+    /// The next of several equal programs, and whichever takes it counts it:
+    /// see `tcp-close-ebpf/src/inet_sock_set_state.rs`.
+    LeftToOthers,
+    /// Nobody, nor need anybody: it is there for another.
+    MadeUpAlready,
+}
+
+impl Skipped {
+    /// What a program of this name does not take.
+    pub(super) fn by(program: &str) -> Self {
+        let equal = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1).map(|step| step.programs);
+        let place = |equal: &'static [&'static [(&str, &str)]]| {
+            equal.iter().position(|programs| programs.iter().any(|&(name, _)| name == program))
+        };
+        match equal.filter_map(place).next() {
+            None => Self::Lost,
+            Some(0) => Self::LeftToOthers,
+            Some(_) => Self::MadeUpAlready,
+        }
+    }
 }
 
 /// The kernel's functions that rungs hang on.
