@@ -80,3 +80,24 @@ impl Counters {
 
 const _: () = assert!(size_of::<Counters>() == 8 * (256 + 16 + 64 + 2 + 32 + 3 + 3));
 const _: () = assert!(size_of::<Counters>().is_multiple_of(64));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_lost_that_nobody_takes_in_place_of_the_first() {
+        for (missed_by_first, left, made_up, lost) in [
+            (0, 0, 0, 0),
+            (5, 0, 5, 0),
+            (5, 0, 3, 2),
+            // The first has run again, and found what another had taken.
+            (5, 1, 6, 0),
+            // What was made up after the misses were read.
+            (5, 0, 6, 0),
+        ] {
+            let counters = Counters { changes_left: left, changes_made_up: made_up, ..Counters::ZERO };
+            assert_eq!(counters.changes_lost(missed_by_first), lost, "{missed_by_first} {left} {made_up}");
+        }
+    }
+}

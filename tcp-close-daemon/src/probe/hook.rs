@@ -311,11 +311,11 @@ pub(super) enum Skipped {
 impl Skipped {
     /// What a program of this name does not take.
     pub(super) fn by(program: &str) -> Self {
-        let equal = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1).map(|step| step.programs);
+        let mut equal = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1).map(|step| step.programs);
         let place = |equal: &'static [&'static [(&str, &str)]]| {
             equal.iter().position(|programs| programs.iter().any(|&(name, _)| name == program))
         };
-        match equal.filter_map(place).next() {
+        match equal.find_map(place) {
             None => Self::Lost,
             Some(0) => Self::LeftToOthers,
             Some(_) => Self::MadeUpAlready,
@@ -338,4 +338,24 @@ pub(super) fn types() -> impl Iterator<Item = String> {
         Rung::TpBtf => format!("btf_trace_{target}"),
         Rung::Fentry | Rung::Kprobe => target.to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_equal_programs_leaves_what_it_skips_to_the_others() {
+        for (program, skipped) in [
+            ("state_1", Skipped::LeftToOthers),
+            ("state_2", Skipped::MadeUpAlready),
+            ("state_3", Skipped::MadeUpAlready),
+            ("fentry_tcp_set_state_1", Skipped::LeftToOthers),
+            ("fentry_tcp_set_state_3", Skipped::MadeUpAlready),
+            ("kprobe_tcp_set_state", Skipped::Lost),
+            ("timer_start", Skipped::Lost),
+        ] {
+            assert_eq!(Skipped::by(program), skipped, "{program}");
+        }
+    }
 }
