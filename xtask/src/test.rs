@@ -59,8 +59,8 @@ fn live(sh: &Shell, filter: Option<&str>, full: bool) -> anyhow::Result<()> {
 
 /// [`live`], but that what fails gets a second chance, alone, and is named.
 ///
-/// Kernels without trampolines were seen to run no program for up to 3 of 1000 events in softirqs while the machine
-/// is busy, and to count no miss: a test of such an event is right to fail, and says nothing about us.
+/// Some kernels run no tracing program while a certain process runs, nor in softirqs that interrupt it, and count no miss
+/// (docs/limitations.md): a test of such an event is right to fail, and says nothing about us.
 /// In `vm` there is no second chance.
 pub(crate) fn live_with_second_chance(sh: &Shell) -> anyhow::Result<()> {
     println!("live tests on this kernel");
@@ -93,8 +93,8 @@ struct Chosen<'a> {
 /// Tests that are for a machine of their own, which `vm` has.
 const NOT_HERE: &str = "machine::";
 
-/// Tests that make all the connections that the machine can make: for who asks for them. A kernel that runs no program for
-/// some events of softirqs while it is busy, and counts no miss, fails them (docs/limitations.md).
+/// Tests that make all the connections that the machine can make: for who asks for them, and in `vm`. A kernel that keeps
+/// programs away from some softirqs fails them (docs/limitations.md).
 const NOT_UNASKED: &str = "highest_rate::";
 
 /// More failures than these are no accident.
