@@ -30,6 +30,7 @@ use std::{
     path::PathBuf,
     sync::{Mutex, mpsc},
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
@@ -64,8 +65,9 @@ const TEST_THREADS: &str = "1";
 /// takes a millisecond to emulate.
 const CONNECTIONS: u32 = 1000;
 
-/// What the names begin with of tests that do something to a machine as a whole.
-const OF_A_MACHINE: &str = "machine::";
+/// The slowest host that a machine is given time for, by how long it takes to emulate what the machine's clock calls a
+/// second of work.
+const SLOWEST_HOST: u32 = 8;
 
 /// The first process of every machine.
 const INIT: &str = include_str!("vm/init.sh");
@@ -106,6 +108,10 @@ pub(crate) struct Options {
     /// Have the tests record what they see, and put that here, in a folder of each machine.
     #[arg(long, value_name = "FOLDER", conflicts_with_all = ["check_only", "write_support"])]
     record: Option<PathBuf>,
+    /// How long the tests take that take as long as one likes, as `highest_rate::`, by the machine's clock; by default as
+    /// long as CI has time for.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["check_only", "write_support"])]
+    seconds: Option<u32>,
     /// How many machines to run at a time; each takes a processor and up to 1 GB.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     jobs: usize,
@@ -127,7 +133,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     }
     let total = variants.len();
     let sh = workspace::shell()?;
-    let extras = Extras { broken: options.broken, record: options.record.clone() };
+    let extras = Extras { broken: options.broken, record: options.record.clone(), seconds: options.seconds };
     let lab = Lab::provide(&sh, &variants, extras)?;
     let reports = lab.run_all(variants, options.jobs);
     println!(
@@ -161,6 +167,7 @@ pub(crate) fn run_briefly() -> anyhow::Result<()> {
         check_only: false,
         write_support: false,
         record: None,
+        seconds: None,
         jobs: 2,
         filters: Vec::new(),
     })
@@ -268,6 +275,8 @@ struct Extras {
     broken: bool,
     /// To record what they see, into a folder of this one.
     record: Option<PathBuf>,
+    /// How long those take that take as long as one likes.
+    seconds: Option<u32>,
 }
 
 /// Everything that the machines are made of.
@@ -359,6 +368,7 @@ impl Lab {
             processors: if variant.conditions.two_cpus { Processors::Two } else { Processors::One },
             disk: None,
             ports: &[],
+            overtime: SLOWEST_HOST * Duration::from_secs(self.extras.seconds.unwrap_or_default().into()),
             log: &log,
         };
         let mut console = Console::default();
@@ -397,6 +407,7 @@ impl Bench {
         if let Some(tests) = &self.programs.tests {
             files.file("bin/live", &tests.live)?;
             files.file("bin/faults", &tests.faults)?;
+            files.file("bin/endurance", &tests.endurance)?;
             files.file("bin/with-capabilities", &tests.with_capabilities)?;
         }
         files.file("bin/restricted", restricted(&variant.conditions).as_bytes())?;
@@ -436,6 +447,9 @@ fn job(variant: &Variant, extras: &Extras) -> String {
     };
     lines.push(format!("export TCP_CLOSE_PROBE={}", family.name()));
     lines.push(format!("export TCP_CLOSE_TEST_CONNECTIONS={CONNECTIONS}"));
+    if let Some(seconds) = extras.seconds {
+        lines.push(format!("export TCP_CLOSE_TEST_SECONDS={seconds}"));
+    }
     if extras.broken {
         lines.push("export TCP_CLOSE_TEST_BROKEN=1".to_owned());
     }
@@ -458,11 +472,20 @@ fn job(variant: &Variant, extras: &Extras) -> String {
 
 /// The programs that have tests of these names, each with those that are its own.
 fn by_program(names: &[String]) -> Vec<(&'static str, Vec<String>)> {
-    let (of_machines, others): (Vec<&String>, Vec<&String>) =
-        names.iter().partition(|name| name.starts_with(OF_A_MACHINE));
-    let programs = [("live", others), ("faults", of_machines)];
-    let wanted = programs.into_iter().filter(|(_, names)| !names.is_empty());
-    wanted.map(|(program, names)| (program, names.into_iter().map(|name| quoted(name)).collect())).collect()
+    let of = |program| {
+        let names = names.iter().filter(|name| program_of(name) == program);
+        (program, names.map(|name| quoted(name)).collect::<Vec<_>>())
+    };
+    ["live", "faults", "endurance"].map(of).into_iter().filter(|(_, names)| !names.is_empty()).collect()
+}
+
+/// The program that has the tests whose names begin with this.
+fn program_of(name: &str) -> &'static str {
+    match name.split_once("::") {
+        Some(("machine", _)) => "faults",
+        Some(("churn" | "highest_rate", _)) => "endurance",
+        _ => "live",
+    }
 }
 
 /// A script that is tcp-close with fewer capabilities.
@@ -474,4 +497,24 @@ fn restricted(conditions: &Conditions) -> String {
 /// A word as the shell has to see it to take it as it is.
 fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_is_run_by_the_program_that_has_it() {
+        let names = ["highest_rate::", "orderly::the_", "machine::", "churn::", "crowd::"].map(str::to_owned);
+        let names_of = |names: &[&str]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>();
+        assert_eq!(
+            by_program(&names),
+            [
+                ("live", names_of(&["orderly::the_", "crowd::"])),
+                ("faults", names_of(&["machine::"])),
+                ("endurance", names_of(&["highest_rate::", "churn::"])),
+            ]
+        );
+        assert_eq!(by_program(&names[2..3]), [("faults", names_of(&["machine::"]))]);
+    }
 }

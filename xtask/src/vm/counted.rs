@@ -1,7 +1,7 @@
 //! What it costs to watch connections, counted in instructions: an emulated processor's clock counts them, whatever else
 //! this machine does, and Debian's kernels take every kind of hook.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -76,6 +76,7 @@ pub(crate) fn measure(sh: &Shell, programs: &Path, peers: &Unpacked) -> anyhow::
         processors: Processors::One,
         disk: None,
         ports: &[],
+        overtime: Duration::ZERO,
         log: &supplies.folder.join("logs/counted.log"),
     };
     let (mut told, mut status) = (Vec::new(), None);

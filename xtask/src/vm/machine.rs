@@ -71,6 +71,8 @@ pub(super) struct Machine<'m> {
     pub(super) disk: Option<&'m Path>,
     /// Ports of this machine's loopback address, and the ports inside that they lead to. Nothing leads out.
     pub(super) ports: &'m [(u16, u16)],
+    /// How much longer than others it may be silent, and take.
+    pub(super) overtime: Duration,
     /// Where all of the console is kept.
     pub(super) log: &'m Path,
 }
@@ -116,7 +118,8 @@ impl Machine<'_> {
         let mut heard = Duration::ZERO;
         let end = loop {
             let age = now().saturating_sub(start);
-            if age >= TIME_LIMIT || age.saturating_sub(heard) >= SILENCE_LIMIT {
+            if age >= TIME_LIMIT + self.overtime || age.saturating_sub(heard) >= SILENCE_LIMIT + self.overtime
+            {
                 break End::TimeIsUp;
             }
             match inbox.recv_timeout(heartbeat.saturating_sub(age)) {

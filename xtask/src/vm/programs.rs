@@ -19,6 +19,8 @@ pub(super) struct Tests {
     pub(super) live: Vec<u8>,
     /// What is done to a machine as a whole.
     pub(super) faults: Vec<u8>,
+    /// Much at once, and for long.
+    pub(super) endurance: Vec<u8>,
     /// Runs another with fewer capabilities.
     pub(super) with_capabilities: Vec<u8>,
 }
@@ -35,12 +37,16 @@ impl Programs {
 impl Tests {
     fn build(sh: &Shell, arch: Arch, tools: &Tools) -> anyhow::Result<Self> {
         println!("building the live tests for {}", arch.name());
-        let live = cmd!(sh, "cargo test --package tcp-close-test --test live --test faults --no-run");
+        let live = cmd!(
+            sh,
+            "cargo test --package tcp-close-test --test live --test faults --test endurance --no-run"
+        );
         // cargo builds the programs of a package with its tests.
         let test = static_build::command(sh, live, arch, tools)?.read()?;
         Ok(Self {
             live: built(&test, "live")?,
             faults: built(&test, "faults")?,
+            endurance: built(&test, "endurance")?,
             with_capabilities: built(&test, "with-capabilities")?,
         })
     }

@@ -9,6 +9,7 @@ mod scrape;
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, ensure};
@@ -81,6 +82,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         processors: Processors::OneOfOurTime,
         disk: Some(&disk),
         ports: &[(metrics, METRICS), (word, WORD)],
+        overtime: Duration::ZERO,
         log: &folder.join("console.log"),
     };
     follow(&machine, || scrape::run(&sh, &prometheus, &folder, metrics, word))
