@@ -83,7 +83,14 @@ pub enum Request {
     ListingBegins(oneshot::Sender<()>),
     /// The kernel's table as it was since then. Before the next one begins, this one has to be taken in, which is waited
     /// for.
-    Listing(Snapshot, oneshot::Sender<()>),
+    Listing {
+        /// The table.
+        snapshot: Snapshot,
+        /// All namespaces that are watched were looked for.
+        of_all: bool,
+        /// Told when it is taken in.
+        done: oneshot::Sender<()>,
+    },
     /// There is no table: nothing has to be remembered for it any more.
     ListingFailed,
 }
@@ -171,6 +178,8 @@ struct Listing {
     rows: vec::IntoIter<Row>,
     /// The namespaces that were read, and when.
     read: HashMap<u32, Monotonic>,
+    /// No namespace that is watched was kept from whoever looked for them.
+    is_all_there_is: bool,
     /// Told when all of it is taken in.
     done: oneshot::Sender<()>,
 }
@@ -334,9 +343,11 @@ impl Pipeline {
                 self.listing_begins = Some(known);
                 self.prepare_listing(now);
             }
-            Request::Listing(Snapshot { rows, read, .. }, done) => {
-                let read = read.into_iter().collect();
-                self.listing = Some(Listing { arrived: now, rows: rows.into_iter(), read, done });
+            Request::Listing { snapshot, of_all, done } => {
+                let Snapshot { rows, read, blind_spot, .. } = snapshot;
+                let (rows, read) = (rows.into_iter(), read.into_iter().collect());
+                let is_all_there_is = of_all && blind_spot.is_none();
+                self.listing = Some(Listing { arrived: now, rows, read, is_all_there_is, done });
             }
             Request::ListingFailed => self.sequencer.push(of_listing(EventKind::ListingEnded)),
         }
@@ -354,29 +365,37 @@ impl Pipeline {
 
     /// Takes in some of the kernel's table, once all events are in that are older.
     fn take_in_listing(&mut self, complete: Monotonic) {
-        let Some(listing) = self.listing.as_mut().filter(|listing| listing.arrived <= complete) else {
+        let Some(mut listing) = self.listing.take_if(|listing| listing.arrived <= complete) else {
             return;
-        };
-        let mut apply = |id, kind| {
-            let event = Event { at: complete, id, kind };
-            record(&mut self.recorder, || Step::Event(event));
-            self.tracker.apply(&event, &mut self.observations);
         };
         for row in listing.rows.by_ref().take(LISTED_PER_TURN) {
             let read_at = listing.read.get(&row.id.netns).copied().unwrap_or(listing.arrived);
-            apply(row.id, EventKind::Listed(row.listed(read_at)));
+            self.apply(complete, row.id, EventKind::Listed(row.listed(read_at)));
         }
         if listing.rows.len() > 0 {
+            self.listing = Some(listing);
             return;
         }
         for &netns in listing.read.keys() {
-            apply(ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
+            self.apply(complete, ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
         }
-        apply(NOBODY, EventKind::ListingEnded);
+        if listing.is_all_there_is {
+            // No way leads into them any more, so their tables are empty.
+            for netns in self.tracker.doubtful_namespaces(|netns| listing.read.contains_key(&netns)) {
+                self.apply(complete, ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
+            }
+        }
+        self.apply(complete, NOBODY, EventKind::ListingEnded);
         self.last_listing = Some(complete);
         self.listings += 1;
         // Whoever waits may have gone away meanwhile.
-        let _gone = self.listing.take().map(|listing| listing.done.send(()));
+        let _gone = listing.done.send(());
+    }
+
+    fn apply(&mut self, at: Monotonic, id: ConnectionId, kind: EventKind) {
+        let event = Event { at, id, kind };
+        record(&mut self.recorder, || Step::Event(event));
+        self.tracker.apply(&event, &mut self.observations);
     }
 
     /// What was lost before now, as the kernel side counts it: what is told from here on may lack some of it, and what is

@@ -256,6 +256,10 @@ impl Close {
         self.gap = true;
     }
 
+    pub(super) const fn has_gap(&self) -> bool {
+        self.gap
+    }
+
     /// The kernel ran through its reset code when data came after both directions were closed: it sent the
     /// reset, and received none.
     pub(super) fn reset_was_not_received(&self) -> bool {

@@ -177,6 +177,15 @@ impl MinisockTable {
         self.number(address).map(|number| self.slot(number).state)
     }
 
+    /// Whether events were lost while it was followed.
+    pub(super) fn has_gap(&self, address: u64) -> bool {
+        let slot = self.number(address).map(|number| self.slot(number));
+        slot.is_some_and(|slot| match &slot.form {
+            Form::Open(minisock) => !minisock.is_whole(),
+            Form::Packed(_) | Form::Free => slot.gap,
+        })
+    }
+
     /// Whether an event at this address [speaks of the minisock](Minisock::is) that is there; `None` if none is.
     pub(super) fn is(&self, address: u64, id: ConnectionId, pair: Pair) -> Option<bool> {
         let slot = self.slot(self.number(address)?);

@@ -112,7 +112,7 @@ fn open_and_close(enough: &AtomicBool) -> u64 {
 }
 
 /// The namespace goes, and its minisocks with it: as many as there are, at once. What of that the ring has no room for is
-/// lost and counted, and the kernel's table shows that they are gone.
+/// lost and counted, and that there is no way into the namespace any more shows that they are gone.
 #[track_caller]
 fn no_minisock_is_left(netns: Netns, daemon: &Daemon) {
     netns.destroy();

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    io::Read as _,
+    net::{TcpListener, TcpStream},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
@@ -70,6 +72,58 @@ fn what_was_lost_is_put_right() {
     pause(Signal::CONT);
     let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert!(corrections(&exposition, "removed") > 0, "{exposition}");
+}
+
+/// Servers' ends of connections of which the client has closed its own.
+fn in_close_wait() -> Vec<TcpStream> {
+    let listener = TcpListener::bind((Family::V4.loopback(), 0)).expect("listen");
+    let address = listener.local_addr().expect("an address");
+    let server = |_| {
+        let client = TcpStream::connect(address).expect("connect");
+        let (mut server, _) = listener.accept().expect("accept");
+        drop(client);
+        assert_eq!(server.read(&mut [0]).expect("read"), 0);
+        server
+    };
+    (0..40).map(server).collect()
+}
+
+/// A namespace goes away while nobody reads the ring. No way leads to its table any more, and nothing is left of what was
+/// in it.
+#[test]
+fn what_was_lost_of_a_namespace_that_is_gone_is_put_right() {
+    let stuck = Stuck::new();
+    let running = daemon(&stuck, &["--ring-bytes", "4096"]);
+    loopback_connections(&stuck.netns, 100);
+    let held = stuck.netns.run(in_close_wait);
+    agrees_with_the_kernel(&stuck, running.address);
+    let pause = |signal| kill_process(running.running.pid(), signal).expect("it runs");
+
+    pause(Signal::STOP);
+    drop((held, stuck));
+    pause(Signal::CONT);
+    let gone = now();
+    let deadline = Deadline::after(PATIENCE);
+    let exposition = loop {
+        let exposition = get(running.address, "/metrics");
+        let left = |series: &str| {
+            let values = exposition.lines().filter_map(|line| line.strip_prefix(series)?.rsplit_once(' '));
+            values.map(|(_, value)| value.parse::<u64>().expect("a number")).sum::<u64>()
+        };
+        let left = [
+            left("tcp_close_sockets{"),
+            left("tcp_close_tracked{table=\"sockets"),
+            left("tcp_close_tracked{table=\"minisocks"),
+        ];
+        if left == [0; 3] {
+            break exposition;
+        }
+        assert!(deadline.left().is_some(), "{left:?} are left; {exposition}");
+        thread::sleep(Duration::from_millis(20));
+    };
+    assert!(corrections(&exposition, "removed") > 0, "{exposition}");
+    // Long before any of them were overdue.
+    assert!(now().since(gone) < Duration::from_secs(10), "it takes {:?}", now().since(gone));
 }
 
 /// A daemon that comes in the middle of thousands of TIME-WAITs, and of sockets that are stuck, shows within two seconds

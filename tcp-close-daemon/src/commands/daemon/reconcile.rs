@@ -51,34 +51,35 @@ impl Reconcile {
 
     async fn keep_up(self) {
         let mut told = false;
-        self.list(&self.netns, &mut told).await;
+        self.list(None, &mut told).await;
         loop {
             tokio::select! {
                 () = self.events_were_lost.notified() => {
                     sleep(LOSS_SETTLES).await;
                     // What one table lacks may have been missed; what two lack is not there.
-                    self.list(&self.netns, &mut told).await;
-                    self.list(&self.netns, &mut told).await;
+                    self.list(None, &mut told).await;
+                    self.list(None, &mut told).await;
                 }
                 () = sleep(self.interval) => {
                     let differing = self.differing().await;
                     if !differing.is_empty() {
                         tracing::debug!(?differing, "the kernel counts other minisocks than are followed");
-                        self.list(&differing, &mut told).await;
-                        self.list(&differing, &mut told).await;
+                        self.list(Some(&differing), &mut told).await;
+                        self.list(Some(&differing), &mut told).await;
                     }
                 }
             }
         }
     }
 
-    /// Reads the table of these namespaces, or of all, and hands it to the pipeline. What cannot be had is said once.
-    async fn list(&self, netns: &[u32], told: &mut bool) {
+    /// Reads the table of these namespaces, or of all that are watched, and hands it to the pipeline. What cannot be had is said once.
+    async fn list(&self, netns: Option<&[u32]>, told: &mut bool) {
         let (known, begun) = oneshot::channel();
         if self.pipeline.send(Request::ListingBegins(known)).await.is_err() || begun.await.is_err() {
             return;
         }
-        let netns = netns.to_vec();
+        let of_all = netns.is_none();
+        let netns = netns.unwrap_or(&self.netns).to_vec();
         let taken = spawn_blocking(move || Snapshot::take(&netns, &TcpState::CLOSING)).await;
         let outcome = taken.map_err(anyhow::Error::from).and_then(|taken| Ok(taken?));
         match outcome {
@@ -89,7 +90,7 @@ impl Reconcile {
                     tracing::warn!("not all sockets that are older than this daemon are known: {blind_spot}");
                 }
                 let (done, taken_in) = oneshot::channel();
-                if self.pipeline.send(Request::Listing(snapshot, done)).await.is_ok() {
+                if self.pipeline.send(Request::Listing { snapshot, of_all, done }).await.is_ok() {
                     // The pipeline may have ended meanwhile.
                     let _gone = taken_in.await;
                 }

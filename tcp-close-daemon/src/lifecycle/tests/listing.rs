@@ -2,7 +2,7 @@
 
 use expect_test::expect;
 
-use super::notation::{check, events, witness};
+use super::notation::{check, events, follow, tracker, witness};
 use crate::{
     event::Event,
     lifecycle::{Corrections, Tracker},
@@ -122,6 +122,21 @@ fn what_the_table_lacks_twice_is_over() {
             1 sockets left
         "#]],
     );
+}
+
+/// A namespace that is not to be found is doubted where events were lost: of what else is followed there, events will tell.
+#[test]
+fn what_may_be_over_in_a_namespace_without_a_table_is_doubted() {
+    for (text, doubted) in [
+        ("100.0 a 1>8\n 100.0 b start tw\n 101.0 - listing", false),
+        ("100.0 a 1>8\n 100.5 - gap\n 101.0 - listing", true),
+        ("100.0 b start tw\n 100.5 - gap\n 101.0 - listing", true),
+        ("100.0 b start tw\n 100.5 - gap\n 101.0 - listing\n 101.1 b listed tw left=58", false),
+    ] {
+        let tracker = follow(tracker(), text);
+        assert_eq!(!tracker.doubtful_namespaces(|_| false).is_empty(), doubted, "{text}");
+        assert!(tracker.doubtful_namespaces(|_| true).is_empty(), "{text}");
+    }
 }
 
 /// A change of state was lost, and the end of a full socket whose minisock was made unseen.

@@ -3,7 +3,10 @@
 //! The table is read while it changes, and told later than it was read. So whatever an event has spoken of since the
 //! kernel was asked is left alone: events win.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::{
+    collections::BTreeSet,
+    hash::{BuildHasher as _, RandomState},
+};
 
 use hashbrown::{HashMap, HashSet};
 
@@ -348,6 +351,23 @@ impl Tracker {
             }
         }
         self.listings.current = Some(listing);
+    }
+
+    /// Namespaces without a table that came in, of which something is followed that may be over, since events were lost while
+    /// it was.
+    pub fn doubtful_namespaces(&self, is_read: impl Fn(u32) -> bool) -> BTreeSet<u32> {
+        let followed = self.listings.current.iter().flat_map(|listing| listing.followed.values());
+        let doubtful = followed.filter(|followed| {
+            !followed.is_there && !is_read(followed.netns) && self.may_be_over(followed.entry)
+        });
+        doubtful.map(|followed| followed.netns).collect()
+    }
+
+    fn may_be_over(&self, entry: Entry) -> bool {
+        match entry {
+            Entry::Socket(id) => self.sockets.peek(&id).is_some_and(Close::has_gap),
+            Entry::Minisock(address) => self.minisocks.has_gap(address),
+        }
     }
 
     /// The kernel has this minisock in its table, and no event has spoken of it lately: if the full socket that it replaces
