@@ -32,12 +32,11 @@ pub struct Counters {
     pub lost: [u64; Self::KINDS],
     /// Sockets whose opener had to make room for another's.
     pub openers_evicted: u64,
-    /// Changes of state that the first of several equal programs left to another, which had taken them before. It is read
-    /// before [`changes_made_up`](Self::changes_made_up), in which those are.
-    pub changes_left: u64,
-    /// Changes of state that another than the first of several equal programs took, in place of those that were running
-    /// already.
-    pub changes_made_up: u64,
+    /// Events that the first of several equal programs found taken by another. It is read before
+    /// [`events_made_up`](Self::events_made_up), in which those are.
+    pub events_left: u64,
+    /// Events that another than the first of several equal programs took.
+    pub events_made_up: u64,
     /// Always 0; it keeps CPUs out of each other's cache lines.
     pub reserved: [u64; 3],
 }
@@ -56,8 +55,8 @@ impl Counters {
         submitted: [0; Self::KINDS],
         lost: [0; Self::KINDS],
         openers_evicted: 0,
-        changes_left: 0,
-        changes_made_up: 0,
+        events_left: 0,
+        events_made_up: 0,
         reserved: [0; 3],
     };
 
@@ -66,10 +65,11 @@ impl Counters {
         self.lost.iter().sum()
     }
 
-    /// Changes of state that no program took, where the first of several equal ones did not run for this many: whichever
-    /// took one in its place says so. What is read before the other counts is too little, never too much.
-    pub const fn changes_lost(&self, missed_by_first: u64) -> u64 {
-        (missed_by_first + self.changes_left).saturating_sub(self.changes_made_up)
+    /// Events that none of several equal programs took, where the first did not run for this many: whichever took one in its
+    /// place counts it. To be asked with what was read before the other counts: what comes in between makes it too little. Too
+    /// much it is only while a process is preempted after the one program and before the next.
+    pub const fn events_lost(&self, missed_by_first: u64) -> u64 {
+        (missed_by_first + self.events_left).saturating_sub(self.events_made_up)
     }
 
     /// Records submitted of one kind.
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_lost_that_nobody_takes_in_place_of_the_first() {
+    fn an_event_is_lost_that_nobody_takes_in_place_of_the_first() {
         for (missed_by_first, left, made_up, lost) in [
             (0, 0, 0, 0),
             (5, 0, 5, 0),
@@ -96,8 +96,8 @@ mod tests {
             // What was made up after the misses were read.
             (5, 0, 6, 0),
         ] {
-            let counters = Counters { changes_left: left, changes_made_up: made_up, ..Counters::ZERO };
-            assert_eq!(counters.changes_lost(missed_by_first), lost, "{missed_by_first} {left} {made_up}");
+            let counters = Counters { events_left: left, events_made_up: made_up, ..Counters::ZERO };
+            assert_eq!(counters.events_lost(missed_by_first), lost, "{missed_by_first} {left} {made_up}");
         }
     }
 }

@@ -406,7 +406,7 @@ impl Probe {
                 Skipped::MadeUpAlready => {}
             }
         }
-        lost + self.counters().changes_lost(left_to_others)
+        lost + self.counters().events_lost(left_to_others)
     }
 
     /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.

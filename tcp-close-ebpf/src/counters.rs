@@ -57,12 +57,12 @@ pub(crate) fn unreadable() {
     increment(|counters| &mut counters.unreadable);
 }
 
-pub(crate) fn change_left() {
-    increment(|counters| &mut counters.changes_left);
+pub(crate) fn event_left() {
+    increment(|counters| &mut counters.events_left);
 }
 
-pub(crate) fn change_made_up() {
-    increment(|counters| &mut counters.changes_made_up);
+pub(crate) fn event_made_up() {
+    increment(|counters| &mut counters.events_made_up);
 }
 
 /// Counts a record that is put into the ring; tells how many of its kind this CPU has put there.

@@ -4,13 +4,8 @@
 //! Reads the socket through its BTF type; counts every change and records the closing ones, as
 //! [`tcp_close_abi::StateChange`]. TIME-WAIT never appears here: a minisock has hooks of its own.
 //!
-//! Three equal programs hang on this one hook. The kernel does not run a program on a CPU on which it runs already
-//! (`prog->active`), and there are two ways to come to that: a softirq interrupts the program that runs for a process,
-//! as a network card's interrupt makes it do all the time; and from Linux 7.0 on the process may be preempted in it by
-//! another that changes a state. Then the next program is there, and after that the third. What one has taken, it marks
-//! for the others.
-//!
-//! [`tcp_set_state`](crate::tcp_set_state) does the same for trampolines, which have the same rule.
+//! Three equal programs hang on this one hook, and make up for each other: see [`taken`](crate::taken).
+//! [`tcp_set_state`](crate::tcp_set_state) has three for trampolines, which have the same rule.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

@@ -27,6 +27,7 @@ mod reads;
 mod ring;
 mod socket;
 mod state_change;
+mod taken;
 
 mod inet_sock_set_state;
 mod inet_twsk_hashdance;

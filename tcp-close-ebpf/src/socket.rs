@@ -3,7 +3,7 @@
 use aya_ebpf::helpers::{bpf_skc_to_tcp_sock, generated::bpf_ktime_get_ns};
 use tcp_close_abi::{AF_INET, AF_INET6, Header, RecordKind};
 
-use crate::kernel::{LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched};
+use crate::kernel::{Current, LAYOUT, Memory, SETTINGS, Typed, Untyped, constant, watched};
 
 /// A `struct tcp_sock` that is watched: by its network namespace, family and ports.
 #[derive(Clone, Copy)]
@@ -121,6 +121,13 @@ pub(crate) fn pair_is_watched<M: Memory>(
 #[inline(always)]
 const fn is_mapped([upper, lower]: [u64; 2]) -> bool {
     upper == 0 && u64::from_be(lower) >> 32 == 0xffff
+}
+
+/// The process that holds the socket, in a system call on it. A segment or a timer never changes the state of such
+/// a socket: it is put off until the process lets go.
+#[inline(always)]
+pub(crate) fn owner<M: Memory>(sk: M) -> Result<Option<Current>, i32> {
+    Ok(if sk.get::<u32>(&LAYOUT.owned)? == 0 { None } else { Some(Current::get()) })
 }
 
 /// Inode number of the network namespace of a socket of any kind.

@@ -1,9 +1,5 @@
 //! A full socket changes its state, whatever the hook that tells of it.
 
-use aya_ebpf::{
-    macros::map,
-    maps::{Array, PerCpuArray},
-};
 use tcp_close_abi::{Layout, RecordKind, StateChange, flag};
 
 use crate::{
@@ -12,101 +8,21 @@ use crate::{
     opener::{self, Opener},
     reads::Reads,
     ring,
-    socket::TcpSocket,
+    socket::{TcpSocket, owner},
+    taken::{self, What},
 };
-
-/// The change that was taken last on this CPU of a socket that no process holds; one entry, since softirqs do not
-/// interrupt each other.
-#[map]
-static TAKEN_BY_SOFTIRQ: PerCpuArray<Taken> = PerCpuArray::with_max_entries(1, 0);
-
-/// The change that was taken last in a thread's own system call, by the lower bits of the thread's id.
-#[map]
-static TAKEN_BY_OWNER: Array<Taken> = Array::with_max_entries(OWNERS, 0);
-
-/// Two threads whose ids have these lower bits in common would have to change states at once to disturb each other.
-const OWNERS: u32 = 1 << 16;
-
-/// A change that one program has taken, so that its like on the same hook leave it alone.
-struct Taken {
-    change: Change,
-    by: u32,
-    /// How many others have seen it.
-    seen: u32,
-}
-
-/// A change of state, told from any other that is under way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-struct Change {
-    /// Address of the socket.
-    sk: u64,
-    /// State left.
-    old: u32,
-    /// State entered.
-    new: u32,
-}
-
-/// Programs on one hook that make up for each other: see [`inet_sock_set_state`](crate::inet_sock_set_state).
-const PROGRAMS: u32 = 3;
-
-/// The one that takes a change wherever it can. How many changes none has taken is known from how many it has not run for,
-/// which the kernel counts, and how many of these another took in its place.
-const FIRST: u32 = 1;
 
 /// A change of state, seen by the program with this number: takes it, unless another has.
 #[inline(always)]
 pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
     let owner = owner(sk).unwrap_or(None);
-    let change = Change { sk: sk.address(), old, new };
-    let Some(address) = change.taken_by(program, owner) else {
+    let Some(address) = taken::by(program, &What { about: sk.address(), kind: [old, new] }, owner) else {
         return;
     };
     match TcpSocket::watched(sk) {
         Some(socket) => take(&socket, address, old, new, owner),
         None => leave(sk, address, new),
     }
-}
-
-impl Change {
-    /// This program takes the change, unless another has; they may run in any order.
-    ///
-    /// What is taken is the address of the socket, as a number: the verifier forbids to reckon with a pointer, and what
-    /// comes back out of a map is none.
-    #[inline(always)]
-    fn taken_by(self, program: u32, owner: Option<Current>) -> Option<u64> {
-        let slot = match owner {
-            Some(owner) => TAKEN_BY_OWNER.get_ptr_mut(owner.thread() % OWNERS),
-            None => TAKEN_BY_SOFTIRQ.get_ptr_mut(0),
-        };
-        // SAFETY: nothing else uses the entry at this time: no other softirq of this CPU, or no other thread.
-        let taken = unsafe { &mut *slot? };
-        if taken.change == self && taken.by != program {
-            taken.seen += 1;
-            if taken.seen == PROGRAMS - 1 {
-                taken.change.sk = 0;
-            }
-            if program == FIRST {
-                counters::change_left();
-            }
-            return None;
-        }
-        if program != FIRST {
-            counters::change_made_up();
-        }
-        *taken = Taken { change: self, by: program, seen: 0 };
-        let number = &raw const taken.change.sk;
-        // SAFETY: it was just written. Were it another's by now, the two threads would have those bits in common.
-        let (address, still) = unsafe { (number.read_volatile(), number.read_volatile()) };
-        (still == self.sk).then_some(address)
-    }
-}
-
-/// The process that holds the socket, in a system call on it. A segment or a timer never changes the state of such
-/// a socket: it is put off until the process lets go.
-#[inline(always)]
-pub(crate) fn owner<M: Memory>(sk: M) -> Result<Option<Current>, i32> {
-    Ok(if sk.get::<u32>(&LAYOUT.owned)? == 0 { None } else { Some(Current::get()) })
 }
 
 /// Counts a change of the socket at this address, and records it if it belongs to a close or opening ones are wanted.

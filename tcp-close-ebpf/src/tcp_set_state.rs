@@ -3,7 +3,7 @@
 //! The function behind `sock:inet_sock_set_state`, for kernels that refuse that tracepoint. What does not pass here
 //! belongs to no close: a listener's socket is cloned for a new connection (LISTEN to SYN-RECEIVED), and a socket begins
 //! to listen (CLOSED to LISTEN) or fails to (LISTEN to CLOSED).
-//! Three programs by trampoline, for the reason that [`inet_sock_set_state`](crate::inet_sock_set_state) gives. One by
+//! Three programs by trampoline, which make up for each other: see [`taken`](crate::taken). One by
 //! kprobe: the kernel runs no kprobe on a CPU on which another runs, whosoever it is, and does not say of all how often.
 
 use aya_ebpf::{
@@ -15,8 +15,8 @@ use aya_log_ebpf::warn;
 use crate::{
     counters,
     kernel::{LAYOUT, Memory as _, Typed, Untyped},
-    socket::TcpSocket,
-    state_change::{leave, owner, seen_by, take},
+    socket::{TcpSocket, owner},
+    state_change::{leave, seen_by, take},
 };
 
 #[fentry(function = "tcp_set_state")]

@@ -124,10 +124,10 @@ mod tests {
 
     #[test]
     fn a_name_is_made_whole() {
-        let names = ["timer_start", "tcp_receive_reset", "fentry_tcp_set_state_1", "fentry_tcp_set_state_2"];
+        let names = ["timer_start", "tcp_retransmit_skb", "fentry_tcp_set_state_1", "fentry_tcp_set_state_2"];
         let names = names.map(str::to_owned);
         assert_eq!(in_full(&names, "timer_start"), "timer_start");
-        assert_eq!(in_full(&names, "tcp_receive_res"), "tcp_receive_reset");
+        assert_eq!(in_full(&names, "tcp_retransmit_"), "tcp_retransmit_skb");
         assert_eq!(in_full(&names, "fentry_tcp_set_"), "fentry_tcp_set_");
     }
 

@@ -78,12 +78,28 @@ impl Hook {
                             "resets that answer a segment to a minisock or to no socket, and every reason: Linux before 6.12 does not tell of them",
                         )
                         },
-                        ..Step::new(Rung::TpBtf, &[&[("tcp_send_reset", "tcp_send_reset")]])
+                        ..Step::new(
+                            Rung::TpBtf,
+                            &[
+                                &[("tcp_send_reset_1", "tcp_send_reset")],
+                                &[("tcp_send_reset_2", "tcp_send_reset")],
+                                &[("tcp_send_reset_3", "tcp_send_reset")],
+                            ],
+                        )
                     }]
                 }
             }
             Self::ResetReceived => {
-                const { &[Step::new(Rung::TpBtf, &[&[("tcp_receive_reset", "tcp_receive_reset")]])] }
+                const {
+                    &[Step::new(
+                        Rung::TpBtf,
+                        &[
+                            &[("tcp_receive_reset_1", "tcp_receive_reset")],
+                            &[("tcp_receive_reset_2", "tcp_receive_reset")],
+                            &[("tcp_receive_reset_3", "tcp_receive_reset")],
+                        ],
+                    )]
+                }
             }
             Self::StateChange => STATE_CHANGE,
         }
@@ -119,10 +135,11 @@ const STATE_CHANGE: &[Step] = &[
         },
         ..Step::new(
             Rung::Fentry,
+            // Of a function's programs, the one that was attached last is run first (`bpf_trampoline_link_prog`).
             &[
-                &[("fentry_tcp_set_state_1", "tcp_set_state")],
-                &[("fentry_tcp_set_state_2", "tcp_set_state")],
                 &[("fentry_tcp_set_state_3", "tcp_set_state")],
+                &[("fentry_tcp_set_state_2", "tcp_set_state")],
+                &[("fentry_tcp_set_state_1", "tcp_set_state")],
             ],
         )
     },
@@ -301,24 +318,19 @@ impl Family {
 pub(super) enum Skipped {
     /// Nobody: it is lost.
     Lost,
-    /// The next of several equal programs, and whichever takes it counts it:
-    /// see `tcp-close-ebpf/src/inet_sock_set_state.rs`.
+    /// The next of several equal programs, and whichever takes it counts it: see `tcp-close-ebpf/src/taken.rs`.
     LeftToOthers,
     /// Nobody, nor need anybody: it is there for another.
     MadeUpAlready,
 }
 
 impl Skipped {
-    /// What a program of this name does not take.
+    /// What a program of this name does not take. Equal ones are numbered as they are run.
     pub(super) fn by(program: &str) -> Self {
-        let mut equal = STATE_CHANGE.iter().filter(|step| step.programs.len() > 1).map(|step| step.programs);
-        let place = |equal: &'static [&'static [(&str, &str)]]| {
-            equal.iter().position(|programs| programs.iter().any(|&(name, _)| name == program))
-        };
-        match equal.find_map(place) {
-            None => Self::Lost,
-            Some(0) => Self::LeftToOthers,
-            Some(_) => Self::MadeUpAlready,
+        match program.rsplit_once('_') {
+            Some((_, "1")) => Self::LeftToOthers,
+            Some((_, "2" | "3")) => Self::MadeUpAlready,
+            _ => Self::Lost,
         }
     }
 }
@@ -352,6 +364,8 @@ mod tests {
             ("state_3", Skipped::MadeUpAlready),
             ("fentry_tcp_set_state_1", Skipped::LeftToOthers),
             ("fentry_tcp_set_state_3", Skipped::MadeUpAlready),
+            ("tcp_send_reset_1", Skipped::LeftToOthers),
+            ("tcp_receive_reset_2", Skipped::MadeUpAlready),
             ("kprobe_tcp_set_state", Skipped::Lost),
             ("timer_start", Skipped::Lost),
         ] {
