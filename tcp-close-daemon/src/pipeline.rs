@@ -23,8 +23,10 @@ use crate::{
     snapshot::{Row, Snapshot},
 };
 
+mod missed;
 mod pace;
 
+use missed::Missed;
 use pace::{Pace, TICK, Waits};
 
 /// How soon it goes on with a table of the kernel's. In between the processor is for others.
@@ -154,8 +156,10 @@ pub struct Pipeline {
     tracker: Tracker,
     counters: Counters,
     undecodable: u64,
+    missed: Missed,
+    /// How many of these are counted.
     skipped: u64,
-    asked_what_was_skipped: Monotonic,
+    asked_what_was_missed: Monotonic,
     last_event: Option<Monotonic>,
     complete: Monotonic,
     /// Who is about to ask for a table of the kernel's, once that is prepared.
@@ -211,8 +215,9 @@ impl Pipeline {
             tracker: Tracker::new(limits, wait, sees),
             counters: Counters::ZERO,
             undecodable: 0,
+            missed: Missed::default(),
             skipped: 0,
-            asked_what_was_skipped: Monotonic::default(),
+            asked_what_was_missed: Monotonic::default(),
             last_event: None,
             complete: Monotonic::default(),
             listing_begins: None,
@@ -400,9 +405,9 @@ impl Pipeline {
 
     /// What was lost before now, as the kernel side counts it: what is told from here on may lack some of it, and what is
     /// lost later comes after all that these turns tell.
-    fn count_what_was_lost(&mut self, now: Monotonic, asked: Asked) {
+    fn count_what_was_lost(&mut self) {
         let counters = self.probe.counters();
-        let skipped = self.skipped(now, asked);
+        let skipped = self.missed.certain();
         if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
             // That was counted after the turn began.
             let counted = clock::monotonic_now();
@@ -418,7 +423,8 @@ impl Pipeline {
     fn turn(&mut self, now: Monotonic, asked: Option<Asked>) -> ControlFlow<()> {
         let (records, newest) = self.take_in(RECORDS_PER_TURN);
         if let Some(asked) = asked {
-            self.count_what_was_lost(now, asked);
+            self.ask_what_was_missed(now, asked);
+            self.count_what_was_lost();
         }
         // Records of which nothing can be made tell no time, and there may be no end of them.
         let goes_on = records == RECORDS_PER_TURN && Monotonic::default() < newest && newest < now;
@@ -468,22 +474,21 @@ impl Pipeline {
         if self.listing_begins.is_some() || self.listing.is_some() { GOES_ON } else { pause }
     }
 
-    /// What the programs have missed by now. To ask is to read a file for each of them: where nobody asks for figures, and
+    /// Asks what the programs have missed by now, which is to read a file for each of them: where nobody asks for figures, and
     /// nothing waits for what may have been missed, that is put off for a while.
-    fn skipped(&mut self, now: Monotonic, asked: Asked) -> u64 {
-        let rests = asked == Asked::No && Pace::is_rest(self.last_event, now);
-        if rests && now.since(self.asked_what_was_skipped) < ASKED_AT_REST {
-            return self.skipped;
+    fn ask_what_was_missed(&mut self, now: Monotonic, asked: Asked) {
+        let rests = asked == Asked::No && Pace::is_rest(self.last_event, now) && !self.missed.is_suspected();
+        if !rests || now.since(self.asked_what_was_missed) >= ASKED_AT_REST {
+            self.asked_what_was_missed = now;
+            self.missed.read(now, self.probe.skipped());
         }
-        self.asked_what_was_skipped = now;
-        // Of a program whose file cannot be opened at the moment nothing is told.
-        self.probe.skipped().max(self.skipped)
     }
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
         self.take_in(usize::MAX);
-        self.count_what_was_lost(clock::monotonic_now(), Asked::Yes);
+        self.missed.settle(self.probe.skipped());
+        self.count_what_was_lost();
         self.sequencer.finish(|event| {
             record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);
