@@ -54,8 +54,9 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
         }
         return;
     }
-    // No process holds a socket that is not full.
-    let owner = tcp_sock(sk).and_then(|full| owner(full).unwrap_or(None));
+    // No process holds a socket that is not full, and a listener answers in softirqs whoever holds it.
+    let full = tcp_sock(sk).filter(|full| full.load::<u8>(&LAYOUT.state) != LISTEN);
+    let owner = full.and_then(|full| owner(full).unwrap_or(None));
     let what = What { about: sk.address(), kind: What::RESET_SENT };
     // The fields that every kind of socket, a minisock too, begins with.
     if taken::by(program, &what, owner).is_none() || !netns_of(sk).is_ok_and(watched) {
