@@ -256,6 +256,8 @@ async fn answer(request: &HttpRequest<Incoming>, daemon: &Daemon, client: &Clien
 enum Refusal {
     #[error("this daemon does not watch network namespace {0}")]
     NotWatched(u32),
+    #[error("netns and state are of sockets that are closing; of what ends, a filter says what is wanted")]
+    OfSockets,
     #[error("the daemon is stopping")]
     Stopping,
     #[error("{LISTENERS} listen to the daemon already, which is as many as may")]
@@ -268,6 +270,7 @@ impl Refusal {
     const fn status(&self) -> StatusCode {
         match self {
             Self::NotWatched(_) => StatusCode::NOT_FOUND,
+            Self::OfSockets => StatusCode::BAD_REQUEST,
             Self::Stopping | Self::TooMany => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -310,6 +313,9 @@ impl Daemon {
 
     /// Says what has ended, and what ends from now on, for as long as the client listens.
     async fn listen(&self, topic: Topic, question: Question, client: &Client) -> Result<Answer, Refusal> {
+        if !(question.netns.is_empty() && question.states.is_empty()) {
+            return Err(Refusal::OfSockets);
+        }
         let follow = question.follow || topic == Topic::Transitions;
         let place = if follow {
             Arc::clone(&self.listeners).try_acquire_owned().map_err(|_full| Refusal::TooMany)?
@@ -503,6 +509,23 @@ mod tests {
         let feed = Arc::new(Feed::new(1, Arc::clone(&homes)));
         let teller = Teller::new(BTreeMap::new(), true);
         Arc::new(Daemon::new(Vec::new(), pipeline, homes, Arc::new(Ports::new(Vec::new())), feed, teller))
+    }
+
+    #[tokio::test]
+    async fn what_does_not_narrow_down_is_refused() {
+        for path in ["/v1/ends?netns=1", "/v1/ends?state=close_wait", "/v1/transitions?netns=1&follow=true"] {
+            let (mut client, server) = UnixStream::pair().expect("two ends");
+            let asks = async {
+                let question = format!("GET {path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n");
+                client.write_all(question.as_bytes()).await.expect("a question");
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.expect("an answer");
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{path}: {answer}");
+            };
+            let conversation = converse(server, true, daemon(), CancellationToken::new());
+            let both = async { tokio::join!(asks, conversation) };
+            timeout(Duration::from_secs(10), both).await.expect("the conversation ends");
+        }
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use tcp_close_test::{
 use crate::{
     census::{agrees_with_the_kernel, daemon},
     list::{list, rows},
-    program::{get, loopback_connections},
+    program::{daemon_with, get, loopback_connections},
     stuck::{Stuck, count},
 };
 
@@ -45,6 +45,14 @@ fn what_was_there_before_is_known() {
     let exposition = agrees_with_the_kernel(&stuck, running.address);
     assert!(sockets > 0 && corrections(&exposition, "removed") == 0, "{exposition}");
     assert_eq!(corrections(&exposition, "changed"), 0, "{exposition}");
+}
+
+/// A number that no namespace has is no error, for there are namespaces that nobody can find; but whoever mistyped it hears
+/// of it.
+#[test]
+fn a_namespace_that_is_not_to_be_found_is_named() {
+    let running = daemon_with(&["--netns", "1"]);
+    running.running.wait_for("network namespace 1 is not to be found");
 }
 
 /// With a ring of one page, and nobody who reads it, nearly every event is lost: of sockets that begin to close, and of

@@ -51,7 +51,11 @@ impl Reconcile {
 
     async fn keep_up(self) {
         let mut told = false;
-        self.list(None, &mut told).await;
+        for netns in self.list(None, &mut told).await {
+            tracing::warn!(
+                "network namespace {netns} is not to be found: of what happens there, only events are seen"
+            );
+        }
         loop {
             tokio::select! {
                 () = self.events_were_lost.notified() => {
@@ -72,15 +76,17 @@ impl Reconcile {
         }
     }
 
-    /// Reads the table of these namespaces, or of all that are watched, and hands it to the pipeline. What cannot be had is said once.
-    async fn list(&self, netns: Option<&[u32]>, told: &mut bool) {
+    /// Reads the table of these namespaces, or of all that are watched, and hands it to the pipeline. What cannot be had is
+    /// said once; gives back which of the namespaces are not to be found.
+    async fn list(&self, netns: Option<&[u32]>, told: &mut bool) -> Vec<u32> {
         let (known, begun) = oneshot::channel();
         if self.pipeline.send(Request::ListingBegins(known)).await.is_err() || begun.await.is_err() {
-            return;
+            return Vec::new();
         }
         let of_all = netns.is_none();
-        let netns = netns.unwrap_or(&self.netns).to_vec();
-        let taken = spawn_blocking(move || Snapshot::take(&netns, &TcpState::CLOSING)).await;
+        let wanted = netns.unwrap_or(&self.netns).to_vec();
+        let mut missing = wanted.clone();
+        let taken = spawn_blocking(move || Snapshot::take(&wanted, &TcpState::CLOSING)).await;
         let outcome = taken.map_err(anyhow::Error::from).and_then(|taken| Ok(taken?));
         match outcome {
             Ok(snapshot) => {
@@ -89,17 +95,21 @@ impl Reconcile {
                 {
                     tracing::warn!("not all sockets that are older than this daemon are known: {blind_spot}");
                 }
+                let is_seen = |netns| snapshot.read.iter().any(|&(read, _)| read == netns);
+                missing.retain(|&netns| snapshot.blind_spot.is_none() && !is_seen(netns));
                 let (done, taken_in) = oneshot::channel();
                 if self.pipeline.send(Request::Listing { snapshot, of_all, done }).await.is_ok() {
                     // The pipeline may have ended meanwhile.
                     let _gone = taken_in.await;
                 }
+                missing
             }
             Err(error) => {
                 let _gone = self.pipeline.send(Request::ListingFailed).await;
                 if !std::mem::replace(told, true) {
                     tracing::warn!("sockets that are older than this daemon are not known: {error:#}");
                 }
+                Vec::new()
             }
         }
     }
