@@ -3,7 +3,7 @@
 //! The kernel does not run a program on a CPU on which it runs already (`prog->active`), and there are two ways to come to
 //! that: a softirq interrupts the program that runs for a process, as a network card's interrupt makes it do all the time; and
 //! from Linux 7.0 on the process may be preempted in it by another that meets the same hook. Then the next program is there,
-//! and after that the third. What one has taken, it marks for the others.
+//! and after that the third, if there is one. What one has taken, it marks for the others.
 
 use aya_ebpf::{
     macros::map,
@@ -47,19 +47,16 @@ impl What {
     pub(crate) const RESET_RECEIVED: [u32; 2] = [1 << 8, 1];
 }
 
-/// Programs on one hook.
-const PROGRAMS: u32 = 3;
-
 /// The one that is run first, and takes all that it is run for. How many events none has taken is known from how many it has
 /// not run for, which the kernel counts, and how many of these another took in its place.
 const FIRST: u32 = 1;
 
-/// The program with this number takes an event, unless another has; they may run in any order.
+/// The program with this number, of so many equal ones, takes an event, unless another has; they may run in any order.
 ///
 /// What is given back is the address, as a number: the verifier forbids to reckon with a pointer, and what comes back out of
 /// a map is none.
 #[inline(always)]
-pub(crate) fn by(program: u32, what: &What, owner: Option<Current>) -> Option<u64> {
+pub(crate) fn by(program: u32, of: u32, what: &What, owner: Option<Current>) -> Option<u64> {
     let slot = match owner {
         Some(owner) => TAKEN_BY_OWNER.get_ptr_mut(owner.thread() % OWNERS),
         None => TAKEN_BY_SOFTIRQ.get_ptr_mut(0),
@@ -68,7 +65,7 @@ pub(crate) fn by(program: u32, what: &What, owner: Option<Current>) -> Option<u6
     let taken = unsafe { &mut *slot? };
     if taken.what == *what && taken.by != program {
         taken.seen += 1;
-        if taken.seen == PROGRAMS - 1 {
+        if taken.seen == of - 1 {
             taken.what.about = 0;
         }
         if program == FIRST {

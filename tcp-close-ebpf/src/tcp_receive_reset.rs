@@ -16,6 +16,8 @@ use crate::{
     taken::{self, What},
 };
 
+const PROGRAMS: u32 = 3;
+
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn tcp_receive_reset_1(ctx: BtfTracePointContext) -> i32 {
     seen_by(1, Typed::new(ctx.arg(0)));
@@ -37,7 +39,7 @@ fn tcp_receive_reset_3(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn seen_by(program: u32, sk: Typed) {
     let what = What { about: sk.address(), kind: What::RESET_RECEIVED };
-    if taken::by(program, &what, owner(sk).unwrap_or(None)).is_none() {
+    if taken::by(program, PROGRAMS, &what, owner(sk).unwrap_or(None)).is_none() {
         return;
     }
     if let Some(socket) = TcpSocket::watched(sk) {

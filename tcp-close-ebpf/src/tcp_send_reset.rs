@@ -4,7 +4,8 @@
 //! itself (`tcp_send_active_reset`). From Linux 6.12 it carries a reason, and fires without a socket too.
 //! Counts every reset by reason; records [`Reset`] where there is a full socket that has a peer: of what a listener
 //! answers anybody could send as much as he likes, and no close is about that.
-//! Three equal programs make up for each other: see [`taken`].
+//! Two equal programs make up for each other (see [`taken`]), and not three: this is the one hook that anybody makes run as
+//! often as he likes.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 use tcp_close_abi::{RecordKind, Reset, flag};
@@ -20,6 +21,8 @@ use crate::{
 /// `TCP_LISTEN` (`include/net/tcp_states.h`, user-space ABI).
 const LISTEN: u8 = 10;
 
+const PROGRAMS: u32 = 2;
+
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset_1(ctx: BtfTracePointContext) -> i32 {
     seen_by(1, &ctx);
@@ -32,12 +35,6 @@ fn tcp_send_reset_2(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-#[btf_tracepoint(function = "tcp_send_reset")]
-fn tcp_send_reset_3(ctx: BtfTracePointContext) -> i32 {
-    seen_by(3, &ctx);
-    0
-}
-
 #[inline(always)]
 fn seen_by(program: u32, ctx: &BtfTracePointContext) {
     let sk = Typed::new(ctx.arg(0));
@@ -46,7 +43,7 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
     if sk.is_null() {
         // No socket at all: a segment to a closed port, say. Its namespace is that of the device it came by.
         let what = What { about: skb.address(), kind: What::RESET_SENT };
-        if taken::by(program, &what, None).is_some()
+        if taken::by(program, PROGRAMS, &what, None).is_some()
             && !skb.is_null()
             && watched(skb.leads(&LAYOUT.skb_dev).leads(&LAYOUT.dev_net).load(&LAYOUT.netns))
         {
@@ -59,7 +56,7 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
     let owner = full.and_then(|full| owner(full).unwrap_or(None));
     let what = What { about: sk.address(), kind: What::RESET_SENT };
     // The fields that every kind of socket, a minisock too, begins with.
-    if taken::by(program, &what, owner).is_none() || !netns_of(sk).is_ok_and(watched) {
+    if taken::by(program, PROGRAMS, &what, owner).is_none() || !netns_of(sk).is_ok_and(watched) {
         return;
     }
     counters::reset_sent(reason);

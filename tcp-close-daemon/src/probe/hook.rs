@@ -83,7 +83,6 @@ impl Hook {
                             &[
                                 &[("tcp_send_reset_1", "tcp_send_reset")],
                                 &[("tcp_send_reset_2", "tcp_send_reset")],
-                                &[("tcp_send_reset_3", "tcp_send_reset")],
                             ],
                         )
                     }]
