@@ -65,11 +65,17 @@ impl Counters {
         self.lost.iter().sum()
     }
 
-    /// Events that none of several equal programs took, where the first did not run for this many: whichever took one in its
-    /// place counts it. To be asked with what was read before the other counts: what comes in between makes it too little. Too
-    /// much it is only while a process is preempted after the one program and before the next.
+    /// Events that none of several equal programs took, where the first missed this many: whichever took one in its place
+    /// counts it. To be asked with what was read before these counts: what comes in between makes it too little. For a moment
+    /// it may be too much: while an event is between two programs, or a thread changes CPUs as they are summed.
     pub const fn events_lost(&self, missed_by_first: u64) -> u64 {
         (missed_by_first + self.events_left).saturating_sub(self.events_made_up)
+    }
+
+    /// Events that others of several equal programs took while the first was not attached yet, and missed this many since then.
+    /// To be asked once all are attached, with what was read after these counts.
+    pub const fn taken_before_the_first(&self, missed_by_first: u64) -> u64 {
+        self.events_made_up.saturating_sub(missed_by_first + self.events_left)
     }
 
     /// Records submitted of one kind.
@@ -99,5 +105,16 @@ mod tests {
             let counters = Counters { events_left: left, events_made_up: made_up, ..Counters::ZERO };
             assert_eq!(counters.events_lost(missed_by_first), lost, "{missed_by_first} {left} {made_up}");
         }
+    }
+
+    #[test]
+    fn what_was_taken_before_the_first_was_there_hides_no_loss() {
+        let counters = Counters { events_left: 1, events_made_up: 203, ..Counters::ZERO };
+        let before = counters.taken_before_the_first(2);
+        assert_eq!(before, 200);
+        // Of three more that it misses, one is made up for.
+        let counters = Counters { events_made_up: 204, ..counters };
+        assert_eq!(counters.events_lost(5 + before), 2);
+        assert_eq!(Counters::ZERO.taken_before_the_first(2), 0);
     }
 }

@@ -7,6 +7,7 @@
 #![no_std]
 
 mod counters;
+pub mod equal;
 mod layout;
 mod record;
 mod settings;

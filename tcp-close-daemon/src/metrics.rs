@@ -134,7 +134,7 @@ impl Metrics {
         raise(&evicted.with_label_values(&["minisocks"]), stats.minisocks_evicted);
         let lost = &self.catalogue.events_lost_total;
         raise(&lost.with_label_values(&["undecodable"]), losses.undecodable);
-        raise(&lost.with_label_values(&["recursion"]), losses.skipped);
+        raise(&lost.with_label_values(&["recursion"]), losses.missed);
         raise(&self.catalogue.events_unmatched_total, stats.unmatched);
         let Corrections { added, removed, changed } = stats.corrections;
         for (correction, count) in [("added", added), ("removed", removed), ("changed", changed)] {

@@ -141,8 +141,9 @@ pub struct Turn<'a> {
 pub struct Losses {
     /// Records that could not be decoded.
     pub undecodable: u64,
-    /// Events for which a program of the kernel side was not run, because it was running on that CPU already.
-    pub skipped: u64,
+    /// Events that the programs of the kernel side missed, because they were running on that CPU already, and that no other
+    /// took.
+    pub missed: u64,
     /// Events that came too late to be put into order; they were used all the same.
     pub late: u64,
 }
@@ -158,7 +159,7 @@ pub struct Pipeline {
     undecodable: u64,
     missed: Missed,
     /// How many of these are counted.
-    skipped: u64,
+    counted_missed: u64,
     asked_what_was_missed: Monotonic,
     last_event: Option<Monotonic>,
     complete: Monotonic,
@@ -216,7 +217,7 @@ impl Pipeline {
             counters: Counters::ZERO,
             undecodable: 0,
             missed: Missed::default(),
-            skipped: 0,
+            counted_missed: 0,
             asked_what_was_missed: Monotonic::default(),
             last_event: None,
             complete: Monotonic::default(),
@@ -386,7 +387,7 @@ impl Pipeline {
         }
         if listing.is_all_there_is {
             // No way leads into them any more, so their tables are empty.
-            for netns in self.tracker.doubtful_namespaces(|netns| listing.read.contains_key(&netns)) {
+            for netns in self.tracker.doubtful_namespaces() {
                 self.apply(complete, ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
             }
         }
@@ -403,19 +404,19 @@ impl Pipeline {
         self.tracker.apply(&event, &mut self.observations);
     }
 
-    /// What was lost before now, as the kernel side counts it: what is told from here on may lack some of it, and what is
-    /// lost later comes after all that these turns tell.
+    /// What was lost before now, as the kernel side counts it: what is told from here on may lack some of it. What all of several
+    /// equal programs missed is certain a turn later, and what that turn told does not show that it may lack it.
     fn count_what_was_lost(&mut self) {
         let counters = self.probe.counters();
-        let skipped = self.missed.certain();
-        if counters.lost_total() > self.counters.lost_total() || skipped > self.skipped {
+        let missed = self.missed.certain();
+        if counters.lost_total() > self.counters.lost_total() || missed > self.counted_missed {
             // That was counted after the turn began.
             let counted = clock::monotonic_now();
             record(&mut self.recorder, || Step::Gap(counted));
             self.tracker.gap(counted);
         }
         self.counters = counters;
-        self.skipped = skipped;
+        self.counted_missed = missed;
     }
 
     /// Takes records out of the ring; what is certain by now is appended to `observations`. It goes on if more records
@@ -477,17 +478,19 @@ impl Pipeline {
     /// Asks what the programs have missed by now, which is to read a file for each of them: where nobody asks for figures, and
     /// nothing waits for what may have been missed, that is put off for a while.
     fn ask_what_was_missed(&mut self, now: Monotonic, asked: Asked) {
-        let rests = asked == Asked::No && Pace::is_rest(self.last_event, now) && !self.missed.is_suspected();
+        let rests = asked == Asked::No
+            && Pace::is_rest(self.last_event, now)
+            && self.missed.suspected_since().is_none();
         if !rests || now.since(self.asked_what_was_missed) >= ASKED_AT_REST {
             self.asked_what_was_missed = now;
-            self.missed.read(now, self.probe.skipped());
+            self.missed.read(now, self.probe.missed());
         }
     }
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
         self.take_in(usize::MAX);
-        self.missed.settle(self.probe.skipped());
+        self.missed.settle(self.probe.missed());
         self.count_what_was_lost();
         self.sequencer.finish(|event| {
             record(&mut self.recorder, || Step::Event(*event));
@@ -504,13 +507,13 @@ impl Pipeline {
             counters: &self.counters,
             losses: Losses {
                 undecodable: self.undecodable,
-                skipped: self.skipped,
+                missed: self.counted_missed,
                 late: self.sequencer.late(),
             },
             tracker: &self.tracker,
             probe: &self.probe,
             last_event: self.last_event,
-            complete: self.complete,
+            complete: self.missed.suspected_since().map_or(self.complete, |since| self.complete.min(since)),
             last_listing: self.last_listing,
             listings: self.listings,
             difference: self.difference,
@@ -559,7 +562,7 @@ async fn next(
 impl Turn<'_> {
     /// Events lost, wherever that was.
     pub fn lost_total(&self) -> u64 {
-        self.counters.lost_total() + self.losses.skipped + self.losses.undecodable
+        self.counters.lost_total() + self.losses.missed + self.losses.undecodable
     }
 
     /// How the core's tables are doing.

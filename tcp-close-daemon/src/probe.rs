@@ -15,7 +15,7 @@ use aya::{
     Btf, Ebpf, Endianness,
     maps::{Map, MapData, MapError},
 };
-use hook::{Needs, Skipped, Tells};
+use hook::{Needs, Place, Tells};
 use object::Object;
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -294,6 +294,18 @@ pub struct Probe {
     rest: rest::Rest,
     reports: Vec<HookReport>,
     kprobes: KprobeLinks,
+    /// Events that others of several equal programs took while the first was not attached yet.
+    taken_before_the_first: u64,
+}
+
+/// Events that programs missed. Counters only grow, but for what is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// By programs that have no equal: they are lost.
+    pub alone: u64,
+    /// By all of several equal ones, as it seems: too many for as long as an event is between two programs, and too few by what
+    /// was made up for while they were read.
+    pub by_all: u64,
 }
 
 impl Probe {
@@ -340,7 +352,9 @@ impl Probe {
         let rest = rest::Rest::new(&rest).map_err(unmapped(READER_RESTS))?;
         let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
         let kprobes = KprobeLinks::of(&ebpf);
-        Ok(Self { ebpf, ring, counters, rest, reports, kprobes })
+        // In this order it is too little rather than too much: that would be losses that were none.
+        let taken_before_the_first = counters.sum().taken_before_the_first(missed_by(&ebpf, Place::First));
+        Ok(Self { ebpf, ring, counters, rest, reports, kprobes, taken_before_the_first })
     }
 
     /// Hands records that wait in the ring to `take`, at most so many, and tells how many there were.
@@ -391,28 +405,28 @@ impl Probe {
 
     /// Whether the kernel counts what is missed while a program runs on that CPU already. Of kprobes it does not tell all
     /// before Linux 6.17.
-    pub fn counts_what_is_skipped(&self) -> bool {
+    pub fn counts_what_is_missed(&self) -> bool {
         self.kprobes.tell() || self.reports.iter().all(|report| report.rung != Some(Rung::Kprobe))
     }
 
-    /// Events lost because a program, or any kprobe, was running on that CPU already, and no other made up for it.
-    pub fn skipped(&self) -> u64 {
-        let mut lost = self.kprobes.missed();
-        let mut left_to_others = 0;
-        for stats in program_stats::read(&self.ebpf, |_| true) {
-            match Skipped::by(&stats.program) {
-                Skipped::Lost => lost += stats.recursion_misses,
-                Skipped::LeftToOthers => left_to_others += stats.recursion_misses,
-                Skipped::MadeUpAlready => {}
-            }
-        }
-        lost + self.counters().events_lost(left_to_others)
+    /// Events missed because a program, or any kprobe, was running on that CPU already.
+    pub fn missed(&self) -> Misses {
+        let alone = self.kprobes.missed() + missed_by(&self.ebpf, Place::Alone);
+        // The less there is between these two, the less is made up for in between.
+        let missed_by_first = missed_by(&self.ebpf, Place::First);
+        let by_all = self.counters().events_lost(missed_by_first + self.taken_before_the_first);
+        Misses { alone, by_all }
     }
 
     /// The kernel side's own log; readable when there is something in it. `None` if it was taken before.
     pub fn take_diagnostics(&mut self) -> Option<Diagnostics> {
         Diagnostics::take(&mut self.ebpf)
     }
+}
+
+/// How many events the programs in such a place missed.
+fn missed_by(ebpf: &Ebpf, place: Place) -> u64 {
+    program_stats::read(ebpf, |name| Place::of(name) == place).map(|stats| stats.recursion_misses).sum()
 }
 
 /// Where the kernel keeps its fields, of those that may be read.

@@ -1,6 +1,6 @@
 //! A full socket changes its state, whatever the hook that tells of it.
 
-use tcp_close_abi::{Layout, RecordKind, StateChange, flag};
+use tcp_close_abi::{Layout, RecordKind, StateChange, equal, flag};
 
 use crate::{
     counters,
@@ -12,14 +12,12 @@ use crate::{
     taken::{self, What},
 };
 
-/// Equal programs on the hook, where it tells how many it has skipped.
-const PROGRAMS: u32 = 3;
-
 /// A change of state, seen by the program with this number: takes it, unless another has.
 #[inline(always)]
 pub(crate) fn seen_by(program: u32, sk: Typed, old: u32, new: u32) {
     let owner = owner(sk).unwrap_or(None);
-    let Some(address) = taken::by(program, PROGRAMS, &What { about: sk.address(), kind: [old, new] }, owner)
+    let Some(address) =
+        taken::by(program, equal::STATE_CHANGE, &What { about: sk.address(), kind: [old, new] }, owner)
     else {
         return;
     };

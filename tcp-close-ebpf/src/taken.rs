@@ -27,7 +27,7 @@ const OWNERS: u32 = 1 << 16;
 struct Taken {
     what: What,
     by: u32,
-    /// How many others have seen it.
+    /// How many others have found it taken.
     seen: u32,
 }
 
@@ -48,7 +48,7 @@ impl What {
 }
 
 /// The one that is run first, and takes all that it is run for. How many events none has taken is known from how many it has
-/// not run for, which the kernel counts, and how many of these another took in its place.
+/// missed, which the kernel counts, and how many of these another took in its place.
 const FIRST: u32 = 1;
 
 /// The program with this number, of so many equal ones, takes an event, unless another has; they may run in any order.

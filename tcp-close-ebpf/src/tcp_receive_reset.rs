@@ -6,7 +6,7 @@
 //! Three equal programs make up for each other: see [`taken`].
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcp_close_abi::{RecordKind, Reset};
+use tcp_close_abi::{RecordKind, Reset, equal};
 
 use crate::{
     counters,
@@ -15,8 +15,6 @@ use crate::{
     socket::{TcpSocket, owner},
     taken::{self, What},
 };
-
-const PROGRAMS: u32 = 3;
 
 #[btf_tracepoint(function = "tcp_receive_reset")]
 fn tcp_receive_reset_1(ctx: BtfTracePointContext) -> i32 {
@@ -39,7 +37,7 @@ fn tcp_receive_reset_3(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn seen_by(program: u32, sk: Typed) {
     let what = What { about: sk.address(), kind: What::RESET_RECEIVED };
-    if taken::by(program, PROGRAMS, &what, owner(sk).unwrap_or(None)).is_none() {
+    if taken::by(program, equal::RESET_RECEIVED, &what, owner(sk).unwrap_or(None)).is_none() {
         return;
     }
     if let Some(socket) = TcpSocket::watched(sk) {

@@ -4,11 +4,10 @@
 //! itself (`tcp_send_active_reset`). From Linux 6.12 it carries a reason, and fires without a socket too.
 //! Counts every reset by reason; records [`Reset`] where there is a full socket that has a peer: of what a listener
 //! answers anybody could send as much as he likes, and no close is about that.
-//! Two equal programs make up for each other (see [`taken`]), and not three: this is the one hook that anybody makes run as
-//! often as he likes.
+//! Two equal programs make up for each other: see [`taken`], and [`equal::RESET_SENT`] for why they are no more.
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tcp_close_abi::{RecordKind, Reset, flag};
+use tcp_close_abi::{RecordKind, Reset, equal, flag};
 
 use crate::{
     counters,
@@ -20,8 +19,6 @@ use crate::{
 
 /// `TCP_LISTEN` (`include/net/tcp_states.h`, user-space ABI).
 const LISTEN: u8 = 10;
-
-const PROGRAMS: u32 = 2;
 
 #[btf_tracepoint(function = "tcp_send_reset")]
 fn tcp_send_reset_1(ctx: BtfTracePointContext) -> i32 {
@@ -43,7 +40,7 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
     if sk.is_null() {
         // No socket at all: a segment to a closed port, say. Its namespace is that of the device it came by.
         let what = What { about: skb.address(), kind: What::RESET_SENT };
-        if taken::by(program, PROGRAMS, &what, None).is_some()
+        if taken::by(program, equal::RESET_SENT, &what, None).is_some()
             && !skb.is_null()
             && watched(skb.leads(&LAYOUT.skb_dev).leads(&LAYOUT.dev_net).load(&LAYOUT.netns))
         {
@@ -51,12 +48,14 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
         }
         return;
     }
-    // No process holds a socket that is not full, and a listener answers in softirqs whoever holds it.
+    // No process holds a socket that is not full, and a listener answers in softirqs whoever holds it. (One that is being
+    // closed meanwhile on another CPU seems to be held by whom this softirq interrupts; if that is so for one program and not
+    // for the next, both take it.)
     let full = tcp_sock(sk).filter(|full| full.load::<u8>(&LAYOUT.state) != LISTEN);
     let owner = full.and_then(|full| owner(full).unwrap_or(None));
     let what = What { about: sk.address(), kind: What::RESET_SENT };
     // The fields that every kind of socket, a minisock too, begins with.
-    if taken::by(program, PROGRAMS, &what, owner).is_none() || !netns_of(sk).is_ok_and(watched) {
+    if taken::by(program, equal::RESET_SENT, &what, owner).is_none() || !netns_of(sk).is_ok_and(watched) {
         return;
     }
     counters::reset_sent(reason);

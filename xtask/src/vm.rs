@@ -85,7 +85,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "all")]
     probe: Family,
     /// What CI has time for: all kinds of hooks on the newest kernel, what a user gets on the others, and of another
-    /// architecture only what tcp-close makes of each kernel.
+    /// architecture only what tcp-close makes of each kernel; and one machine at the highest rate.
     #[arg(long, conflicts_with_all = ["probe", "degraded", "check_only", "write_support"])]
     brief: bool,
     /// How often to run it all.

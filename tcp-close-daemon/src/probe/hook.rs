@@ -312,24 +312,24 @@ impl Family {
     }
 }
 
-/// Who takes what a program does not, because it is running on that CPU already.
+/// What it means that a program missed an event, since it was running on that CPU already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Skipped {
-    /// Nobody: it is lost.
-    Lost,
-    /// The next of several equal programs, and whichever takes it counts it: see `tcp-close-ebpf/src/taken.rs`.
-    LeftToOthers,
-    /// Nobody, nor need anybody: it is there for another.
-    MadeUpAlready,
+pub(super) enum Place {
+    /// The event is lost.
+    Alone,
+    /// Another of several equal programs takes it, if one can, and counts that: see `tcp-close-ebpf/src/taken.rs`.
+    First,
+    /// Nothing: it is there for what the first one missed.
+    Spare,
 }
 
-impl Skipped {
-    /// What a program of this name does not take. Equal ones are numbered as they are run.
-    pub(super) fn by(program: &str) -> Self {
+impl Place {
+    /// Of the program with this name. Equal ones are numbered as they are run.
+    pub(super) fn of(program: &str) -> Self {
         match program.rsplit_once('_') {
-            Some((_, "1")) => Self::LeftToOthers,
-            Some((_, "2" | "3")) => Self::MadeUpAlready,
-            _ => Self::Lost,
+            Some((_, "1")) => Self::First,
+            Some((_, "2" | "3")) => Self::Spare,
+            _ => Self::Alone,
         }
     }
 }
@@ -353,22 +353,43 @@ pub(super) fn types() -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use tcp_close_abi::equal;
+
     use super::*;
 
     #[test]
-    fn the_first_of_equal_programs_leaves_what_it_skips_to_the_others() {
-        for (program, skipped) in [
-            ("state_1", Skipped::LeftToOthers),
-            ("state_2", Skipped::MadeUpAlready),
-            ("state_3", Skipped::MadeUpAlready),
-            ("fentry_tcp_set_state_1", Skipped::LeftToOthers),
-            ("fentry_tcp_set_state_3", Skipped::MadeUpAlready),
-            ("tcp_send_reset_1", Skipped::LeftToOthers),
-            ("tcp_receive_reset_2", Skipped::MadeUpAlready),
-            ("kprobe_tcp_set_state", Skipped::Lost),
-            ("timer_start", Skipped::Lost),
+    fn equal_programs_are_numbered_and_as_many_as_the_kernel_side_takes_them_for() {
+        for hook in Hook::ALL {
+            let equal = match hook {
+                Hook::StateChange => equal::STATE_CHANGE,
+                Hook::ResetReceived => equal::RESET_RECEIVED,
+                Hook::ResetSent => equal::RESET_SENT,
+                _ => 0,
+            };
+            for step in hook.ladder() {
+                let names = step.programs.iter().copied().flatten().map(|&(name, _)| name);
+                let of = |place| names.clone().filter(|name| Place::of(name) == place).count();
+                let (first, spare) = match (equal, step.rung) {
+                    // Of those by kprobe there is one.
+                    (0, _) | (_, Rung::Kprobe) => (0, 0),
+                    (equal, _) => (1, equal as usize - 1),
+                };
+                assert_eq!((of(Place::First), of(Place::Spare)), (first, spare), "{hook:?} {:?}", step.rung);
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_of_equal_programs_leaves_what_it_misses_to_the_others() {
+        for (program, place) in [
+            ("state_1", Place::First),
+            ("state_2", Place::Spare),
+            ("fentry_tcp_set_state_1", Place::First),
+            ("fentry_tcp_set_state_3", Place::Spare),
+            ("kprobe_tcp_set_state", Place::Alone),
+            ("timer_start", Place::Alone),
         ] {
-            assert_eq!(Skipped::by(program), skipped, "{program}");
+            assert_eq!(Place::of(program), place, "{program}");
         }
     }
 }

@@ -432,7 +432,7 @@ fn the_cores_figures_are_carried_over() {
         unmatched: 7,
         corrections: Corrections { added: 11, removed: 12, changed: 13 },
     };
-    metrics.core(stats, Losses { undecodable: 8, skipped: 10, late: 9 });
+    metrics.core(stats, Losses { undecodable: 8, missed: 10, late: 9 });
     metrics.programs(&[ProgramStats {
         program: "inet_sock_set_state".to_owned(),
         run_time: Duration::from_millis(1500),
@@ -518,7 +518,7 @@ fn counters_never_go_down() {
         |metrics, _| {
             metrics.core(
                 Stats { unmatched: 9, ..Stats::default() },
-                Losses { undecodable: 9, skipped: 9, late: 9 },
+                Losses { undecodable: 9, missed: 9, late: 9 },
             );
         },
         |metrics, _| metrics.core(Stats::default(), Losses::default()),

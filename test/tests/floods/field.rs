@@ -27,6 +27,9 @@ use crate::{
 /// Segments between two looks at the accounts.
 const ROUND: u32 = 500;
 
+/// Runs for a segment that other traffic of the host may add, or that it adds after a round and not during it.
+const OTHERS: f64 = 0.05;
+
 /// Rounds after which the daemon has the room that a round takes.
 const WARM_UP: u32 = 6;
 
@@ -40,7 +43,7 @@ const TAKEN: f64 = 80e6;
 
 /// What a segment of a flood may cost, some ten times what was seen on two processors at 3 GHz.
 pub(crate) struct Cost {
-    /// Runs of our programs. Of a segment they are a whole number; what is seen beside that is other traffic of the host.
+    /// Runs of our programs. They are a whole number; a few in [`ROUND`] more are [`OTHERS`].
     runs: f64,
     /// Nanoseconds that they take.
     nanoseconds: f64,
@@ -199,7 +202,7 @@ impl Field {
              {kept:+} bytes kept, {taken:+} taken"
         );
         let Flooded { after, .. } = &flooded;
-        assert!(runs.round() <= cost.runs, "{runs} runs a segment, {} at most; {after}", cost.runs);
+        assert!(runs <= cost.runs + OTHERS, "{runs} runs a segment, {} at most; {after}", cost.runs);
         assert!(nanoseconds <= cost.nanoseconds, "{nanoseconds} ns a segment; {after}");
         assert!(records <= cost.records, "{records} records a segment; {after}");
         assert!(microseconds <= cost.microseconds, "{microseconds} µs a segment; {after}");

@@ -100,8 +100,8 @@ impl Told {
     }
 
     /// Events that our programs are known to have missed, at most.
-    pub(crate) const fn skipped(&self) -> u64 {
-        self.losses.skipped
+    pub(crate) const fn missed(&self) -> u64 {
+        self.losses.missed
     }
 
     /// What has been told and counted so far, for who waits for more in vain.
@@ -157,7 +157,7 @@ pub(crate) struct Observer {
     stop: CancellationToken,
     pipeline: Option<JoinHandle<()>>,
     hooks: Vec<HookReport>,
-    counts_what_is_skipped: bool,
+    counts_what_is_missed: bool,
     before: Vec<Netstat>,
 }
 
@@ -204,10 +204,10 @@ impl Observer {
             let told = Arc::clone(&told);
             move || observe(preflight, &settings, recording, &attached, &told)
         });
-        let Attached { stop, hooks, counts_what_is_skipped } =
+        let Attached { stop, hooks, counts_what_is_missed } =
             outcome.recv().expect("tcp-close attaches its hooks; live tests need root");
         let before = namespaces.iter().map(|netns| Netstat::of(netns)).collect();
-        Self { told, stop, pipeline: Some(pipeline), hooks, counts_what_is_skipped, before }
+        Self { told, stop, pipeline: Some(pipeline), hooks, counts_what_is_missed, before }
     }
 
     /// The rung that a hook hangs on.
@@ -256,8 +256,8 @@ impl Observer {
     }
 
     /// Whether the kernel counts the events that our programs miss.
-    pub(crate) const fn counts_what_is_skipped(&self) -> bool {
-        self.counts_what_is_skipped
+    pub(crate) const fn counts_what_is_missed(&self) -> bool {
+        self.counts_what_is_missed
     }
 
     /// Whether a hook hangs on a kprobe, which is not run where another is.
@@ -353,8 +353,8 @@ impl Observer {
 
         assert_eq!(told.counters.lost_total() + told.counters.unreadable, 0, "nothing lost in the kernel");
         // What kprobes miss is told of the whole host: here or beside other tests.
-        let skipped = if self.uses_kprobes() { told.losses.skipped } else { 0 };
-        let losses = Losses { skipped, ..Losses::default() };
+        let missed = if self.uses_kprobes() { told.losses.missed } else { 0 };
+        let losses = Losses { missed, ..Losses::default() };
         assert_eq!(told.losses, losses, "nothing missed, and nothing lost in user space");
         assert_eq!(ours(TcpState::Close, TcpState::SynSent), kernel("Tcp", "ActiveOpens"), "active opens");
         let passive_opens = if self.sees_clones() { kernel("Tcp", "PassiveOpens") } else { 0 };
@@ -420,7 +420,7 @@ impl Observer {
 
         assert_eq!(told.stats.unmatched + told.stats.sockets_evicted + told.stats.minisocks_evicted, 0);
         assert!(
-            skipped > 0 || told.closed().iter().all(|closed| !closed.story.gap),
+            missed > 0 || told.closed().iter().all(|closed| !closed.story.gap),
             "nothing is marked as a gap"
         );
     }
@@ -462,7 +462,7 @@ fn is_as_expected(report: &HookReport) -> bool {
 struct Attached {
     stop: CancellationToken,
     hooks: Vec<HookReport>,
-    counts_what_is_skipped: bool,
+    counts_what_is_missed: bool,
 }
 
 /// Runs the pipeline until it is stopped; says that it is attached with the means to stop it.
@@ -477,7 +477,7 @@ fn observe(
     runtime.block_on(async {
         let probe = Probe::attach(preflight, settings).expect("attach the probes");
         let hooks = probe.reports().to_vec();
-        let counts_what_is_skipped = probe.counts_what_is_skipped();
+        let counts_what_is_missed = probe.counts_what_is_missed();
         let failing: Vec<_> = hooks.iter().filter(|report| !is_as_expected(report)).collect();
         assert!(failing.is_empty(), "every hook is attached: {failing:#?}");
         let limits = Limits { sockets: 65_536, minisocks: 65_536 };
@@ -493,7 +493,7 @@ fn observe(
         }
         let mut shutdown = Shutdown::listen(None).expect("listen for signals");
         let stop = shutdown.failure();
-        attached.send(Attached { stop, hooks, counts_what_is_skipped }).expect("the test waits");
+        attached.send(Attached { stop, hooks, counts_what_is_missed }).expect("the test waits");
         let (told, changed) = told;
         let turn = |turn: tcp_close::pipeline::Turn<'_>| {
             if let Some(recorder) = &recorder {

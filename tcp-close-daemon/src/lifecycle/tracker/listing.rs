@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeSet,
     hash::{BuildHasher as _, RandomState},
+    mem,
 };
 
 use hashbrown::{HashMap, HashSet};
@@ -85,8 +86,8 @@ struct Listing {
     touched: HashSet<Place>,
     /// What else was listed.
     listed: HashSet<Place>,
-    /// What was followed and not listed, of the namespaces that came in so far.
-    lacks: HashSet<Place>,
+    /// The namespaces that came in so far.
+    namespaces: HashSet<u32>,
 }
 
 impl Listings {
@@ -148,9 +149,31 @@ impl Tracker {
         }
     }
 
+    pub(super) fn namespace_listed(&mut self, netns: u32) {
+        if let Some(listing) = &mut self.listings.current {
+            listing.namespaces.insert(netns);
+        }
+    }
+
+    /// What the table of a namespace lacks for the second time is not there: its end was lost.
     pub(super) fn listing_ended(&mut self) {
-        if let Some(listing) = self.listings.current.take() {
-            self.listings.lacked = listing.lacks;
+        let Some(Listing { followed, namespaces, .. }) = self.listings.current.take() else {
+            return;
+        };
+        let lacks = followed
+            .into_iter()
+            .filter(|(_, followed)| !followed.is_there && namespaces.contains(&followed.netns))
+            .filter(|&(place, Followed { entry, .. })| self.place_of(entry) == Some(place));
+        let lacks: Vec<(Place, Entry)> =
+            lacks.map(|(place, Followed { entry, .. })| (place, entry)).collect();
+        let lacked = mem::take(&mut self.listings.lacked);
+        for (place, entry) in lacks {
+            if lacked.contains(&place) {
+                self.listings.found.remove(&place);
+                self.remove(entry);
+            } else {
+                self.listings.lacked.insert(place);
+            }
         }
     }
 
@@ -331,34 +354,14 @@ impl Tracker {
         self.listings.found.insert(place, key);
     }
 
-    /// What the table of a namespace lacks for the second time is not there: its end was lost.
-    pub(super) fn namespace_listed(&mut self, netns: u32) {
-        let Some(mut listing) = self.listings.current.take() else {
-            return;
-        };
-        let is_lacking = |followed: &Followed| followed.netns == netns && !followed.is_there;
-        let lacks = listing.followed.iter().filter(|(_, followed)| is_lacking(followed));
-        let lacks: Vec<(Place, Entry)> = lacks
-            .map(|(&place, followed)| (place, followed.entry))
-            .filter(|&(place, entry)| self.place_of(entry) == Some(place))
-            .collect();
-        for (place, key) in lacks {
-            if self.listings.lacked.contains(&place) {
-                self.listings.found.remove(&place);
-                self.remove(key);
-            } else {
-                listing.lacks.insert(place);
-            }
-        }
-        self.listings.current = Some(listing);
-    }
-
     /// Namespaces without a table that came in, of which something is followed that may be over, since events were lost while
     /// it was.
-    pub fn doubtful_namespaces(&self, is_read: impl Fn(u32) -> bool) -> BTreeSet<u32> {
-        let followed = self.listings.current.iter().flat_map(|listing| listing.followed.values());
-        let doubtful = followed.filter(|followed| {
-            !followed.is_there && !is_read(followed.netns) && self.may_be_over(followed.entry)
+    pub fn doubtful_namespaces(&self) -> BTreeSet<u32> {
+        let Some(Listing { followed, namespaces, .. }) = &self.listings.current else {
+            return BTreeSet::new();
+        };
+        let doubtful = followed.values().filter(|followed| {
+            !followed.is_there && !namespaces.contains(&followed.netns) && self.may_be_over(followed.entry)
         });
         doubtful.map(|followed| followed.netns).collect()
     }
