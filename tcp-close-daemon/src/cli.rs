@@ -29,7 +29,7 @@ pub use shared::{AskArgs, FilterArgs, LinesArgs, ProbeArgs, TableArgs};
 #[command(after_help = EXIT_CODES, after_long_help = format!("{EXAMPLES}\n{ENVIRONMENT}\n{EXIT_CODES}"))]
 pub struct Cli {
     /// More of the program's own log on stderr; twice for still more, the kernel verifier's included.
-    #[arg(short, long, action = ArgAction::Count, global = true, env = "TCP_CLOSE_VERBOSE", display_order = 900)]
+    #[arg(short, long, action = ArgAction::Count, global = true, env = "TCP_CLOSE_VERBOSE", value_parser = values::verbosity, display_order = 900)]
     pub verbose: u8,
 
     /// Whether that log has colors; auto: on a terminal only.
@@ -206,7 +206,7 @@ pub struct ListArgs {
     #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "2s", value_parser = duration, env = "TCP_CLOSE_LIST_EVERY")]
     pub watch: Option<std::time::Duration>,
 
-    /// Only sockets of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    /// Only sockets of this network namespace: a name of ip-netns(8), host, a path, or an inode number. May be repeated.
     #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub netns: Vec<String>,
 
@@ -365,7 +365,7 @@ pub struct ReplayArgs {
 /// Arguments of `ports`.
 #[derive(Debug, Args)]
 pub struct PortsArgs {
-    /// Only ports of this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    /// Only ports of this network namespace: a name of ip-netns(8), host, a path, or an inode number. May be repeated.
     #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub netns: Vec<String>,
 

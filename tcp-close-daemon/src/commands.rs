@@ -9,6 +9,7 @@ use crate::{
     kernel::{
         btf::BtfError,
         capabilities::{self, Need},
+        netns,
     },
     pipeline::RunError,
     probe::{Preflight, Probe, ProbeError, ProbeSettings},
@@ -114,6 +115,14 @@ fn printed(outcome: io::Result<()>) -> Result<ExitCode, Failure> {
 fn warn_of(blind_spot: Option<&str>) {
     if let Some(blind_spot) = blind_spot {
         tracing::warn!("there may be more: {blind_spot}");
+    }
+}
+
+/// Says which of these network namespaces nothing leads to: of such a one there is nothing to tell.
+fn warn_of_missing(netns: &[u32]) {
+    let found = netns::find(netns);
+    for netns in netns.iter().filter(|netns| !found.hidden && !found.namespaces.contains_key(netns)) {
+        tracing::warn!("network namespace {netns} is not to be found");
     }
 }
 

@@ -14,7 +14,7 @@ use crate::lifecycle::observation::{EndCause, Role};
 /// How to watch.
 #[derive(Debug, Args)]
 pub struct ProbeArgs {
-    /// Watch only this network namespace: a name of ip-netns(8), a path, or an inode number. May be repeated.
+    /// Watch only this network namespace: a name of ip-netns(8), host, a path, or an inode number. May be repeated.
     #[arg(short = 'N', long, value_name = "NAME|INODE", env = "TCP_CLOSE_NETNS", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub netns: Vec<String>,
 

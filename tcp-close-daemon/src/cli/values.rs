@@ -10,6 +10,15 @@ use crate::{
     lifecycle::observation::{EndCause, Role},
 };
 
+/// How often `-v` is given; as a variable it may be switched off in the words of other switches.
+pub(super) fn verbosity(text: &str) -> Result<u8, String> {
+    match text {
+        "false" | "no" => Ok(0),
+        "true" | "yes" => Ok(1),
+        _ => text.parse().map_err(|_error| "it takes a number, 0 to 2".to_owned()),
+    }
+}
+
 pub(super) fn port(text: &str) -> Result<u16, String> {
     let port = text.parse().ok().filter(|&port| port > 0);
     port.ok_or_else(|| "it takes the number of a port, 1 to 65535".to_owned())
@@ -79,6 +88,13 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_variable_switches_verbosity_off_as_any_switch() {
+        let values = ["0", "1", "2", "no", "false", "yes", "true"].map(verbosity);
+        assert_eq!(values, [Ok(0), Ok(1), Ok(2), Ok(0), Ok(0), Ok(1), Ok(1)]);
+        assert!(verbosity("much").is_err());
+    }
 
     #[test]
     fn durations_have_units() {

@@ -15,7 +15,7 @@ use tokio::time::{interval, sleep};
 use super::{
     Failure, listen_for_signals, printed,
     printer::{LOOK, reader_is_gone},
-    runtime,
+    runtime, warn_of_missing,
 };
 use crate::{
     api::{self, AskError, Client, Question},
@@ -33,6 +33,10 @@ use crate::{
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 pub(super) fn run(settings: &ListSettings) -> Result<ExitCode, Failure> {
+    // Of a namespace that is gone there may be something to tell that has ended.
+    if settings.ended.is_none() {
+        warn_of_missing(&settings.netns);
+    }
     printed(runtime()?.block_on(async {
         match settings.watch {
             Some(pause) => again_and_again(settings, pause).await,

@@ -8,7 +8,7 @@ use std::{
 
 use jiff::tz::TimeZone;
 
-use super::{Failure, printed, runtime, warn_of};
+use super::{Failure, printed, runtime, warn_of, warn_of_missing};
 use crate::{
     api::{AskError, Client, Question},
     cli::Output,
@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub(super) fn run(settings: &PortsSettings) -> Result<ExitCode, Failure> {
+    warn_of_missing(&settings.netns);
     let runtime = runtime()?;
     let standalone = || runtime.block_on(standalone(settings)).map_err(Failure::Other);
     let (pressures, blind_spot) = if settings.standalone {

@@ -15,6 +15,7 @@ use super::{
     printer::Printer,
     runtime,
     seen::{self, Recording, Seen},
+    warn_of_missing,
 };
 use crate::{clock, event::Monotonic, recording::Host, settings::RecordSettings};
 
@@ -22,6 +23,7 @@ use crate::{clock, event::Monotonic, recording::Host, settings::RecordSettings};
 const STATUS: Duration = Duration::from_secs(1);
 
 pub(super) fn run(settings: &RecordSettings) -> Result<ExitCode, Failure> {
+    warn_of_missing(&settings.wanted.probe.netns);
     runtime()?.block_on(record(settings))
 }
 

@@ -10,7 +10,7 @@ use super::{
     printer::{LOOK, Printer, reader_is_gone},
     runtime,
     seen::{self, Seen},
-    warn_of,
+    warn_of, warn_of_missing,
 };
 use crate::{
     api::{self, AskError, Client, Question},
@@ -20,6 +20,9 @@ use crate::{
 };
 
 pub(super) fn run(settings: WatchSettings) -> Result<ExitCode, Failure> {
+    if settings.since.is_none() {
+        warn_of_missing(&settings.wanted.probe.netns);
+    }
     runtime()?.block_on(watch(settings))
 }
 

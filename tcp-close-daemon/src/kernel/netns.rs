@@ -51,7 +51,8 @@ pub enum NetnsError {
     NoInode(String),
 }
 
-/// Inode number of a namespace given as such a number, as a name of `ip netns`, or as a path.
+/// Inode number of a namespace given as such a number, as a name of `ip netns`, as a path, or as `host`, unless that is such a
+/// name.
 pub fn inode(name: &str) -> Result<u32, NetnsError> {
     if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
         return name
@@ -67,6 +68,11 @@ pub fn inode(name: &str) -> Result<u32, NetnsError> {
         }
         Ok(_) => Err(NetnsError::NoNamespace { name: name.to_owned(), path: path.display().to_string() }),
         Err(error) => {
+            if name == HOST
+                && let Some(inode) = host()
+            {
+                return Ok(inode);
+            }
             Err(NetnsError::NotFound { name: name.to_owned(), path: path.display().to_string(), error })
         }
     }
@@ -258,7 +264,10 @@ mod tests {
 
     #[test]
     fn the_hosts_namespace_has_a_name() {
-        assert!(names().values().any(|name| name == HOST), "{:?}", names());
+        let names = names();
+        let host = names.iter().find(|&(_, name)| name == HOST);
+        assert_eq!(host.map(|(&inode, _)| inode), inode(HOST).ok(), "{names:?}");
+        assert!(host.is_some(), "{names:?}");
     }
 
     #[test]

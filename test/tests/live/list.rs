@@ -206,3 +206,19 @@ fn namespaces_with_the_same_addresses_are_kept_apart() {
         assert!(deadline.left().is_some(), "{:?} are not {expected:?}", listed());
     }
 }
+
+/// Of a namespace that is not to be found nothing is listed, and that is said; of what has ended there may be something.
+#[test]
+fn a_namespace_that_is_not_to_be_found_is_named() {
+    for arguments in [
+        &["list", "--standalone", "-H"][..],
+        &["ports", "--standalone", "-H"],
+        &["watch", "--standalone", "-H", "--duration", "100ms"],
+    ] {
+        // None has this number.
+        let output = program().args(arguments).args(["--netns", "1"]).output().expect("start tcp-close");
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+        let complaint = String::from_utf8(output.stderr).expect("text");
+        assert!(complaint.contains("network namespace 1 is not to be found"), "{complaint}");
+    }
+}
