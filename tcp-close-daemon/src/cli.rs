@@ -72,7 +72,7 @@ fn is_set(argument: &clap::Arg) -> bool {
     let Some(value) = argument.get_env().and_then(env::var_os) else {
         return false;
     };
-    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue);
+    let is_switch = matches!(argument.get_action(), ArgAction::SetTrue | ArgAction::Count);
     let says_no = ["0", "f", "false", "n", "no", "off"].iter().any(|no| value.eq_ignore_ascii_case(no));
     !(value.is_empty() || is_switch && says_no)
 }

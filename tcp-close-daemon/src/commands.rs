@@ -118,11 +118,15 @@ fn warn_of(blind_spot: Option<&str>) {
     }
 }
 
-/// Says which of these network namespaces nothing leads to: of such a one there is nothing to tell.
+/// Says to which of these network namespaces, if any are named, no process and no file is found to lead: its table cannot be
+/// read, and if there is none with that number, nothing happens there.
 fn warn_of_missing(netns: &[u32]) {
+    if netns.is_empty() {
+        return;
+    }
     let found = netns::find(netns);
     for netns in netns.iter().filter(|netns| !found.hidden && !found.namespaces.contains_key(netns)) {
-        tracing::warn!("network namespace {netns} is not to be found");
+        tracing::warn!("nothing is found that leads to network namespace {netns}");
     }
 }
 

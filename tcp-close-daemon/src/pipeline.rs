@@ -123,7 +123,8 @@ pub struct Turn<'a> {
     pub probe: &'a Probe,
     /// Time of the last event; `None` before the first.
     pub last_event: Option<Monotonic>,
-    /// What happened before is taken in, and what of it was lost in the kernel is counted. A close that is taken in is told
+    /// What happened before is taken in, and what of it was lost in the kernel is counted, unless it was the last for a second:
+    /// at rest, whoever asks for no figures has these counts read that seldom. A close that is taken in is told
     /// once what may still belong to it had its time.
     pub complete: Monotonic,
     /// Somebody waits for the figures of this turn.

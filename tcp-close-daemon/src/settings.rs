@@ -1,6 +1,7 @@
 //! What was typed, as what it means: checked once, so that nothing after this has to.
 
 use std::{
+    collections::BTreeSet,
     env,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -437,7 +438,8 @@ fn place(named: Option<String>) -> api::Place {
 }
 
 fn inodes(names: &[String]) -> Result<Vec<u32>, NetnsError> {
-    names.iter().map(|name| netns::inode(name)).collect()
+    let inodes: BTreeSet<u32> = names.iter().map(|name| netns::inode(name)).collect::<Result<_, _>>()?;
+    Ok(inodes.into_iter().collect())
 }
 
 const fn lines(args: &LinesArgs) -> Lines {

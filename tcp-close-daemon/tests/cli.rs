@@ -187,7 +187,10 @@ fn switches_may_be_set_by_variables() {
         ("TCP_CLOSE_COUNT", "5", 3),
         ("TCP_CLOSE_COUNT", "0", 2),
         ("TCP_CLOSE_VERBOSE", "2", 3),
+        ("TCP_CLOSE_VERBOSE", "Off", 3),
         ("TCP_CLOSE_VERBOSE", "loud", 2),
+        ("TCP_CLOSE_NO_WITNESS", "1", 3),
+        ("TCP_CLOSE_NO_WITNESS", "no", 3),
     ] {
         let mut command = tcp_close(&["watch", "-4"]);
         command.env(variable, value);

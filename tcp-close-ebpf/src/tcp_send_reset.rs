@@ -50,7 +50,7 @@ fn seen_by(program: u32, ctx: &BtfTracePointContext) {
     }
     // No process holds a socket that is not full, and a listener answers in softirqs whoever holds it. (One that is being
     // closed meanwhile on another CPU seems to be held by whom this softirq interrupts; if that is so for one program and not
-    // for the next, both take it.)
+    // for the next, both take it, and one miss that is made up for so too many hides another.)
     let full = tcp_sock(sk).filter(|full| full.load::<u8>(&LAYOUT.state) != LISTEN);
     let owner = full.and_then(|full| owner(full).unwrap_or(None));
     let what = What { about: sk.address(), kind: What::RESET_SENT };

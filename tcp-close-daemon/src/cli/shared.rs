@@ -24,7 +24,7 @@ pub struct ProbeArgs {
 
     /// Do not look at the segments that TIME-WAIT deals with: nothing is spent on dropped packets then, and flips,
     /// restarts and lost final ACKs are inferred or unknown.
-    #[arg(long, env = "TCP_CLOSE_NO_WITNESS")]
+    #[arg(long, env = "TCP_CLOSE_NO_WITNESS", value_parser = FalseyValueParser::new())]
     pub no_witness: bool,
 
     /// Size of the ring between kernel and user space, in bytes; rounded up to a power of two.

@@ -10,13 +10,9 @@ use crate::{
     lifecycle::observation::{EndCause, Role},
 };
 
-/// How often `-v` is given; as a variable it may be switched off in the words of other switches.
+/// How often `-v` is given, as its variable has it.
 pub(super) fn verbosity(text: &str) -> Result<u8, String> {
-    match text {
-        "false" | "no" => Ok(0),
-        "true" | "yes" => Ok(1),
-        _ => text.parse().map_err(|_error| "it takes a number, 0 to 2".to_owned()),
-    }
+    text.parse().map_err(|_error| "TCP_CLOSE_VERBOSE takes a number, such as 1 or 2".to_owned())
 }
 
 pub(super) fn port(text: &str) -> Result<u16, String> {
@@ -88,13 +84,6 @@ pub(super) fn duration(text: &str) -> Result<std::time::Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_variable_switches_verbosity_off_as_any_switch() {
-        let values = ["0", "1", "2", "no", "false", "yes", "true"].map(verbosity);
-        assert_eq!(values, [Ok(0), Ok(1), Ok(2), Ok(0), Ok(0), Ok(1), Ok(1)]);
-        assert!(verbosity("much").is_err());
-    }
 
     #[test]
     fn durations_have_units() {

@@ -35,7 +35,7 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 pub(super) fn run(settings: &ListSettings) -> Result<ExitCode, Failure> {
     // Of a namespace that is gone there may be something to tell that has ended.
     if settings.ended.is_none() {
-        warn_of_missing(&settings.netns);
+        warn_of_missing(&settings.filter.netns().map(Vec::from_iter).unwrap_or_default());
     }
     printed(runtime()?.block_on(async {
         match settings.watch {

@@ -301,7 +301,7 @@ impl Field {
             Self::Name(_) => "a name",
             Self::Pid => "the number of a process",
             Self::Uid => "the number of a user",
-            Self::Netns => "a network namespace: a name of ip-netns(8), a path, or an inode number",
+            Self::Netns => "a network namespace: a name of ip-netns(8), host, a path, or an inode number",
             Self::Cookie => "a socket's cookie, as ss -e shows it (sk:2b) or as JSON does (43)",
             Self::Role => "active, passive, simultaneous or none",
             Self::Manner => "graceful, reset-sent, reset-received, timed-out, killed or unknown",

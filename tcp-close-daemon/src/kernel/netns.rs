@@ -265,9 +265,8 @@ mod tests {
     #[test]
     fn the_hosts_namespace_has_a_name() {
         let names = names();
-        let host = names.iter().find(|&(_, name)| name == HOST);
-        assert_eq!(host.map(|(&inode, _)| inode), inode(HOST).ok(), "{names:?}");
-        assert!(host.is_some(), "{names:?}");
+        let host = inode(HOST).expect("it is found by its name");
+        assert_eq!(names.get(&host).map(String::as_str), Some(HOST), "{names:?}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ const STAYS: Duration = Duration::from_millis(50);
 pub(super) struct Missed {
     certain: Misses,
     suspicion: Option<Suspicion>,
-    /// When nothing was suspected.
+    /// Whatever is suspected, or will be, came after this.
     clear: Monotonic,
 }
 
@@ -25,7 +25,7 @@ struct Suspicion {
     since: Monotonic,
     /// So many were read at least.
     least: u64,
-    /// When nothing was suspected for the last time before.
+    /// They came after this.
     clear: Monotonic,
 }
 

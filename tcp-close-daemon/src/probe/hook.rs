@@ -321,6 +321,8 @@ pub(super) enum Place {
     First,
     /// Nothing: it is there for what the first one missed.
     Spare,
+    /// Nothing: what it learns from comes again.
+    Learner,
 }
 
 impl Place {
@@ -329,6 +331,7 @@ impl Place {
         match program.rsplit_once('_') {
             Some((_, "1")) => Self::First,
             Some((_, "2" | "3")) => Self::Spare,
+            _ if program.starts_with("learn_") => Self::Learner,
             _ => Self::Alone,
         }
     }
@@ -388,6 +391,7 @@ mod tests {
             ("fentry_tcp_set_state_3", Place::Spare),
             ("kprobe_tcp_set_state", Place::Alone),
             ("timer_start", Place::Alone),
+            ("learn_tw_timer_handler", Place::Learner),
         ] {
             assert_eq!(Place::of(program), place, "{program}");
         }

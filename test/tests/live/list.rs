@@ -207,7 +207,7 @@ fn namespaces_with_the_same_addresses_are_kept_apart() {
     }
 }
 
-/// Of a namespace that is not to be found nothing is listed, and that is said; of what has ended there may be something.
+/// Of a namespace that is not to be found nothing is listed, and that is said, once.
 #[test]
 fn a_namespace_that_is_not_to_be_found_is_named() {
     for arguments in [
@@ -216,9 +216,14 @@ fn a_namespace_that_is_not_to_be_found_is_named() {
         &["watch", "--standalone", "-H", "--duration", "100ms"],
     ] {
         // None has this number.
-        let output = program().args(arguments).args(["--netns", "1"]).output().expect("start tcp-close");
+        let output = program()
+            .args(arguments)
+            .args(["--netns", "1", "--netns", "1"])
+            .output()
+            .expect("start tcp-close");
         assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
         let complaint = String::from_utf8(output.stderr).expect("text");
-        assert!(complaint.contains("network namespace 1 is not to be found"), "{complaint}");
+        let said = complaint.matches("nothing is found that leads to network namespace 1\n").count();
+        assert_eq!(said, 1, "{complaint}");
     }
 }
