@@ -221,7 +221,8 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 #[test]
 fn watch_ends_on_a_signal() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut watching = Running::start(&mut watch(&Netns::new(), &[]));
+        let netns = Netns::new();
+        let mut watching = Running::start(&mut watch(&netns, &[]));
         line(&mut watching.stdout());
         watching.signal(signal);
         assert_eq!(watching.ends_within(STOP).code(), Some(0), "{signal:?}");
