@@ -15,7 +15,7 @@ use aya::{
     Btf, Ebpf, Endianness,
     maps::{Map, MapData, MapError},
 };
-use hook::{Needs, Place, Tells};
+use hook::{Needs, Rank, Tells};
 use object::Object;
 use tcp_close_abi::{Counters, Layout, Settings};
 use tokio::io::{Interest, unix::AsyncFd};
@@ -353,7 +353,7 @@ impl Probe {
         let reports = ladder::climb(&mut ebpf, preflight, settings, identity);
         let kprobes = KprobeLinks::of(&ebpf);
         // In this order it is too little rather than too much: that would be losses that were none.
-        let taken_before_the_first = counters.sum().taken_before_the_first(missed_by(&ebpf, Place::First));
+        let taken_before_the_first = counters.sum().taken_before_the_first(missed_by(&ebpf, Rank::First));
         Ok(Self { ebpf, ring, counters, rest, reports, kprobes, taken_before_the_first })
     }
 
@@ -411,9 +411,9 @@ impl Probe {
 
     /// Events missed because a program, or any kprobe, was running on that CPU already.
     pub fn missed(&self) -> Misses {
-        let alone = self.kprobes.missed() + missed_by(&self.ebpf, Place::Alone);
+        let alone = self.kprobes.missed() + missed_by(&self.ebpf, Rank::Alone);
         // The less there is between these two, the less is made up for in between.
-        let missed_by_first = missed_by(&self.ebpf, Place::First);
+        let missed_by_first = missed_by(&self.ebpf, Rank::First);
         let by_all = self.counters().events_lost(missed_by_first + self.taken_before_the_first);
         Misses { alone, by_all }
     }
@@ -424,9 +424,9 @@ impl Probe {
     }
 }
 
-/// How many events the programs in such a place missed.
-fn missed_by(ebpf: &Ebpf, place: Place) -> u64 {
-    program_stats::read(ebpf, |name| Place::of(name) == place).map(|stats| stats.recursion_misses).sum()
+/// How many events the programs of such a rank missed.
+fn missed_by(ebpf: &Ebpf, rank: Rank) -> u64 {
+    program_stats::read(ebpf, |name| Rank::of(name) == rank).map(|stats| stats.recursion_misses).sum()
 }
 
 /// Where the kernel keeps its fields, of those that may be read.

@@ -25,8 +25,6 @@ struct Suspicion {
     since: Monotonic,
     /// So many were read at least.
     least: u64,
-    /// They came after this.
-    clear: Monotonic,
 }
 
 impl Missed {
@@ -37,7 +35,7 @@ impl Missed {
 
     /// Since when there may be more, as another look will tell.
     pub(super) fn suspected_since(&self) -> Option<Monotonic> {
-        self.suspicion.map(|suspicion| suspicion.clear)
+        self.suspicion.map(|_| self.clear)
     }
 
     /// So many seem to be missed by now.
@@ -50,7 +48,7 @@ impl Missed {
             self.clear = at;
             return;
         }
-        let new = Suspicion { since: at, least: seem, clear: self.clear };
+        let new = Suspicion { since: at, least: seem };
         let suspicion = before.map_or(new, |before| Suspicion { least: before.least.min(seem), ..before });
         self.suspicion = Some(suspicion);
         if at.since(suspicion.since) < STAYS {
@@ -62,7 +60,7 @@ impl Missed {
         if seem > suspicion.least {
             // What came later has to stay as long.
             self.clear = suspicion.since;
-            self.suspicion = Some(Suspicion { since: at, least: seem, clear: suspicion.since });
+            self.suspicion = Some(Suspicion { since: at, least: seem });
         }
     }
 

@@ -314,7 +314,7 @@ impl Family {
 
 /// What it means that a program missed an event, since it was running on that CPU already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Rank {
     /// The event is lost.
     Alone,
     /// Another of several equal programs takes it, if one can, and counts that: see `tcp-close-ebpf/src/taken.rs`.
@@ -325,7 +325,7 @@ pub(super) enum Place {
     Learner,
 }
 
-impl Place {
+impl Rank {
     /// Of the program with this name. Equal ones are numbered as they are run.
     pub(super) fn of(program: &str) -> Self {
         match program.rsplit_once('_') {
@@ -371,29 +371,29 @@ mod tests {
             };
             for step in hook.ladder() {
                 let names = step.programs.iter().copied().flatten().map(|&(name, _)| name);
-                let of = |place| names.clone().filter(|name| Place::of(name) == place).count();
+                let of = |rank| names.clone().filter(|name| Rank::of(name) == rank).count();
                 let (first, spare) = match (equal, step.rung) {
                     // Of those by kprobe there is one.
                     (0, _) | (_, Rung::Kprobe) => (0, 0),
                     (equal, _) => (1, equal as usize - 1),
                 };
-                assert_eq!((of(Place::First), of(Place::Spare)), (first, spare), "{hook:?} {:?}", step.rung);
+                assert_eq!((of(Rank::First), of(Rank::Spare)), (first, spare), "{hook:?} {:?}", step.rung);
             }
         }
     }
 
     #[test]
     fn the_first_of_equal_programs_leaves_what_it_misses_to_the_others() {
-        for (program, place) in [
-            ("state_1", Place::First),
-            ("state_2", Place::Spare),
-            ("fentry_tcp_set_state_1", Place::First),
-            ("fentry_tcp_set_state_3", Place::Spare),
-            ("kprobe_tcp_set_state", Place::Alone),
-            ("timer_start", Place::Alone),
-            ("learn_tw_timer_handler", Place::Learner),
+        for (program, rank) in [
+            ("state_1", Rank::First),
+            ("state_2", Rank::Spare),
+            ("fentry_tcp_set_state_1", Rank::First),
+            ("fentry_tcp_set_state_3", Rank::Spare),
+            ("kprobe_tcp_set_state", Rank::Alone),
+            ("timer_start", Rank::Alone),
+            ("learn_tw_timer_handler", Rank::Learner),
         ] {
-            assert_eq!(Place::of(program), place, "{program}");
+            assert_eq!(Rank::of(program), rank, "{program}");
         }
     }
 }

@@ -27,9 +27,6 @@ use crate::{
 /// Segments between two looks at the accounts.
 const ROUND: u32 = 500;
 
-/// Runs for a segment that other traffic of the host may add, or that it adds after a round and not during it.
-const OTHERS: f64 = 0.05;
-
 /// Rounds after which the daemon has the room that a round takes.
 const WARM_UP: u32 = 6;
 
@@ -43,7 +40,7 @@ const TAKEN: f64 = 80e6;
 
 /// What a segment of a flood may cost, some ten times what was seen on two processors at 3 GHz.
 pub(crate) struct Cost {
-    /// Runs of our programs. They are a whole number; a few in [`ROUND`] more are [`OTHERS`].
+    /// Runs of our programs.
     runs: f64,
     /// Nanoseconds that they take.
     nanoseconds: f64,
@@ -59,8 +56,9 @@ impl Cost {
     pub(crate) const OF_NOTHING: Self =
         Self { runs: 2.0, nanoseconds: 500.0, records: 0.0, microseconds: 10.0 };
 
-    /// One that is answered by a reset, which one of two programs counts; 230 ns.
-    pub(crate) const OF_A_RESET: Self = Self { runs: 3.0, nanoseconds: 1500.0, ..Self::OF_NOTHING };
+    /// One that is answered by a reset, which one of two programs counts; 230 ns. It makes three run, and what is beyond that
+    /// is other traffic of the host, of which there may be more during a round than after it.
+    pub(crate) const OF_A_RESET: Self = Self { runs: 3.05, nanoseconds: 1500.0, ..Self::OF_NOTHING };
 
     /// One of which there is something to tell: 500 ns in the kernel. Where it starts a timer again, that is a record,
     /// too, and so is its cancellation; most do not show (`__mod_timer` leaves a timer alone whose bucket stays).
@@ -202,7 +200,7 @@ impl Field {
              {kept:+} bytes kept, {taken:+} taken"
         );
         let Flooded { after, .. } = &flooded;
-        assert!(runs <= cost.runs + OTHERS, "{runs} runs a segment, {} at most; {after}", cost.runs);
+        assert!(runs <= cost.runs, "{runs} runs a segment, {} at most; {after}", cost.runs);
         assert!(nanoseconds <= cost.nanoseconds, "{nanoseconds} ns a segment; {after}");
         assert!(records <= cost.records, "{records} records a segment; {after}");
         assert!(microseconds <= cost.microseconds, "{microseconds} µs a segment; {after}");
