@@ -143,6 +143,11 @@ impl Field {
         oracle::wait_until(&self.netns, PATIENCE, |table| {
             table.iter().filter(|socket| socket.state == TcpState::TimeWait).count() == count
         });
+        // Which ports they use is looked up later, on a busy machine much later, and makes series of its own.
+        self.daemon.scrape_until(4 * PATIENCE, |exposition| {
+            let used = exposition.sum("tcp_close_ports_used");
+            (used != count as f64).then(|| format!("{used} ports of {count} are known"))
+        });
         conversations
     }
 
