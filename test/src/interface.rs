@@ -5,10 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
+};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -27,6 +30,30 @@ pub(crate) fn bring_up(name: &str, mtu: Option<u32>) -> anyhow::Result<u32> {
     netlink::order(NETLINK_ROUTE, 0, RouteNetlinkMessage::SetLink(link))
         .with_context(|| format!("bring {name} up"))?;
     Ok(index)
+}
+
+/// Has every segment of a connection to 127.0.0.1 acknowledged at once (`RTAX_QUICKACK`), a FIN too, whose acknowledgement is
+/// delayed otherwise (`tcp_fin`).
+pub(crate) fn acknowledge_at_once() -> anyhow::Result<()> {
+    let loopback = RouteAddress::Inet(Ipv4Addr::LOCALHOST);
+    let mut route = RouteMessage::default();
+    route.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: 32,
+        table: libc::RT_TABLE_LOCAL,
+        protocol: RouteProtocol::Kernel,
+        scope: RouteScope::Host,
+        kind: RouteType::Local,
+        ..RouteHeader::default()
+    };
+    route.attributes = vec![
+        RouteAttribute::Destination(loopback.clone()),
+        RouteAttribute::PrefSource(loopback),
+        RouteAttribute::Oif(index_of("lo")?),
+        RouteAttribute::Metrics(vec![RouteMetric::QuickAck(1)]),
+    ];
+    netlink::order(NETLINK_ROUTE, NLM_F_CREATE | NLM_F_REPLACE, RouteNetlinkMessage::NewRoute(route))
+        .context("change the route to 127.0.0.1")
 }
 
 fn index_of(name: &str) -> anyhow::Result<u32> {

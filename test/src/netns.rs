@@ -119,6 +119,13 @@ impl Netns {
             .or_give_up()
     }
 
+    /// From now on every segment to 127.0.0.1 is acknowledged at once: no timer does it, in a softirq that a host may keep
+    /// programs away from.
+    #[track_caller]
+    pub fn acknowledge_at_once(&self) {
+        self.run(interface::acknowledge_at_once).or_give_up();
+    }
+
     /// Writes a kernel setting of this namespace: `netns.sysctl("net/ipv4/tcp_fin_timeout", "5")`.
     ///
     /// The kernel resolves `/proc/sys/net` in the namespace of the thread that looks the path up,

@@ -233,8 +233,8 @@ fn watch_ends_on_a_signal() {
 #[test]
 fn daemon_ends_on_a_signal() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let socket = Made::somewhere();
-        let mut serving = Running::start(&mut daemon(&Netns::new(), &socket));
+        let (netns, socket) = (Netns::new(), Made::somewhere());
+        let mut serving = Running::start(&mut daemon(&netns, &socket));
         let mut log = serving.stderr();
         assert!(line(&mut log).contains("ready"));
         serving.signal(signal);

@@ -84,6 +84,7 @@ fn open_and_close(number: usize, opened: &Barrier, enough: &Barrier) -> u16 {
 fn who_opened_a_connection_is_known_or_unknown_and_never_another() {
     let _not_alone = beside_others();
     let netns = Netns::new();
+    netns.acknowledge_at_once();
     netns.sysctl("net/core/somaxconn", "65535");
     netns.sysctl("net/ipv4/tcp_max_tw_buckets", "400000");
     let limits = ["--max-sockets", "400000", "--remember", "400000", "--ring-bytes", ALL_AT_ONCE];
@@ -98,7 +99,6 @@ fn who_opened_a_connection_is_known_or_unknown_and_never_another() {
             netns.spawn(move || open_and_close(number, &opened, &enough))
         })
         .collect();
-    // Some acknowledgements may come so late that a full socket waits for the peer's FIN, and is told once it is over.
     let closed = "tcp_close_transitions_total{from=\"established\",to=\"fin_wait1\"}";
     eventually(6 * PATIENCE, || match exported(&daemon.metrics_of_a_busy_one()?, closed) {
         Some(count) if count >= connections as f64 => Ok(()),
