@@ -119,11 +119,12 @@ fn time_of(line: &Value) -> f64 {
     time.as_duration().as_secs_f64()
 }
 
-/// The lines of what has ended, of this event.
-fn ended(daemon: &Daemon, event: &str) -> Vec<Value> {
-    let lines = daemon.answers("list", &["-o", "json", "--ended"]);
-    let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
-    lines.filter(|line| line["event"] == event).collect()
+/// The lines of what has ended, of this event; or all of them, where there are not so many.
+fn ended(daemon: &Daemon, event: &str, count: usize) -> Result<Vec<Value>, String> {
+    let all = daemon.answers("list", &["-o", "json", "--ended"]);
+    let lines = all.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
+    let ended: Vec<Value> = lines.filter(|line| line["event"] == event).collect();
+    if ended.len() == count { Ok(ended) } else { Err(format!("{} of {count} {event}: {all}", ended.len())) }
 }
 
 /// The clock is set while connections close, a day forward and then two days back. How long that takes has nothing to do
@@ -172,10 +173,7 @@ fn asleep() -> Duration {
 
 /// So many TIME-WAITs take what they should, and what the daemon says is right to their end.
 fn waits_are_nominal(netns: &Netns, daemon: &Daemon, count: usize) {
-    let waits = eventually(TIME_WAIT, || {
-        let waits = ended(daemon, "time_wait_ended");
-        if waits.len() == count { Ok(waits) } else { Err(format!("{waits:?}")) }
-    });
+    let waits = eventually(TIME_WAIT, || ended(daemon, "time_wait_ended", count));
     for line in &waits {
         let wait = &line["time_wait"];
         assert_eq!((&wait["cause"], &wait["verdict"]), (&"expired".into(), &"nominal".into()), "{line}");
@@ -203,10 +201,7 @@ fn closes_around(netns: &Netns, daemon: &Daemon, before: usize, something: impl 
 
     let closes = wall();
     drop((server, client));
-    let closed = eventually(PATIENCE, || {
-        let closed = ended(daemon, "closed");
-        if closed.len() == before + 2 { Ok(closed) } else { Err(format!("{closed:?}")) }
-    });
+    let closed = eventually(PATIENCE, || ended(daemon, "closed", before + 2));
     let took = now().saturating_sub(begun).as_secs_f64();
     for line in closed.iter().skip(before) {
         assert!((closes..=wall()).contains(&time_of(line)), "between {closes} and {}: {line}", wall());
