@@ -85,7 +85,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value = "all")]
     probe: Family,
     /// What CI has time for: all kinds of hooks on the newest kernel, what a user gets on the others, and of another
-    /// architecture only what tcp-close makes of each kernel; and one machine at the highest rate.
+    /// architecture only what tcp-close makes of each kernel; and the two machines of endurance.
     #[arg(long, conflicts_with_all = ["probe", "degraded", "check_only", "write_support"])]
     brief: bool,
     /// How often to run it all.
@@ -198,7 +198,7 @@ impl Options {
             }
         }
         if self.picks_none() && !self.degraded && !self.without_tests() {
-            usual.push(at_the_highest_rate());
+            usual.extend(enduring());
         }
         // The short ones come last, so that at the end no processor is long without work.
         let variants = [usual, degraded].concat();
@@ -275,16 +275,16 @@ impl Options {
     }
 }
 
-/// A machine that makes as many connections as it can, by the hooks that a user gets: on the newest kernel on which each of
-/// them is told to the last, whatever it may be preempted in.
-fn at_the_highest_rate() -> Variant {
-    Variant {
+/// Machines in which connections end in every way at once, and as many as they can make, by the hooks that a user gets: on the
+/// newest kernel on which each of them is told to the last, whatever it may be preempted in.
+fn enduring() -> [Variant; 2] {
+    ["churn::", "highest_rate::"].map(|test| Variant {
         kernel: "6.18".to_owned(),
         arch: Arch::X86_64,
         family: Family::Auto,
         conditions: Conditions::default(),
-        tests: Tests::matching(&["highest_rate::"]),
-    }
+        tests: Tests::matching(&[test]),
+    })
 }
 
 /// What the tests of every machine are asked for beside their work.
