@@ -93,7 +93,7 @@ struct Chosen<'a> {
 /// Tests that are for a machine of their own, which `vm` has.
 const NOT_HERE: &str = "machine::";
 
-/// Tests of endurance, of which thousands of timers expire: for who asks for them, and in `vm`. A kernel that keeps programs
+/// Tests of endurance, in which thousands of timers expire: for who asks for them, and in `vm`. A kernel that keeps programs
 /// away from some softirqs fails them (docs/limitations.md).
 const NOT_UNASKED: &[&str] = &["churn::", "highest_rate::"];
 
