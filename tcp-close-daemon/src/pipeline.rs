@@ -23,9 +23,11 @@ use crate::{
     snapshot::{Row, Snapshot},
 };
 
+mod complete;
 mod missed;
 mod pace;
 
+use complete::{Complete, MARGIN, TakenIn};
 use missed::Missed;
 use pace::{Pace, TICK, Waits};
 
@@ -35,12 +37,12 @@ const GOES_ON: Duration = Duration::from_millis(10);
 /// How often the kernel is asked at rest what the programs have missed.
 const ASKED_AT_REST: Duration = Duration::from_secs(1);
 
-/// A record takes its place in the ring before it takes its time, so what was stamped before a drain began is
-/// in the ring by then; a program that is interrupted in between may hold up what lies behind it this long.
-const HOLD_BACK: Duration = Duration::from_millis(10);
+/// By then a turn tells whatever the kernel's table shows, unless a program is interrupted for longer before it tells it.
+pub const EVENTS_COME_IN: Duration = MARGIN.saturating_mul(2);
 
-/// By then a turn tells whatever the kernel's table shows.
-pub const EVENTS_COME_IN: Duration = HOLD_BACK.saturating_mul(2);
+/// How long the end waits for a record that a program is interrupted in, and how often it looks.
+const HELD_UP: Duration = Duration::from_millis(100);
+const LOOKS_AGAIN: Duration = Duration::from_millis(1);
 
 /// TIME-WAIT by the kernel's source (`TCP_TIMEWAIT_LEN`), until one is seen to start.
 const TIME_WAIT: Duration = Duration::from_secs(60);
@@ -163,7 +165,7 @@ pub struct Pipeline {
     counted_missed: u64,
     asked_what_was_missed: Monotonic,
     last_event: Option<Monotonic>,
-    complete: Monotonic,
+    complete: Complete,
     /// Who is about to ask for a table of the kernel's, once that is prepared.
     listing_begins: Option<oneshot::Sender<()>>,
     /// A table of the kernel's that is being taken in.
@@ -188,6 +190,12 @@ struct Listing {
     is_all_there_is: bool,
     /// Told when all of it is taken in.
     done: oneshot::Sender<()>,
+}
+
+/// When turns begin, and how far the ring was written then.
+struct Begins {
+    now: Monotonic,
+    written: u64,
 }
 
 /// Whether somebody asks for the figures of a turn, which then are of its moment.
@@ -221,7 +229,7 @@ impl Pipeline {
             counted_missed: 0,
             asked_what_was_missed: Monotonic::default(),
             last_event: None,
-            complete: Monotonic::default(),
+            complete: Complete::default(),
             listing_begins: None,
             listing: None,
             last_listing: None,
@@ -276,7 +284,7 @@ impl Pipeline {
             }
             match input {
                 Input::Stop(reason) => {
-                    if self.turns(Asked::Yes, &mut each_turn).is_continue() {
+                    if self.last_turns(&mut each_turn).await.is_continue() {
                         self.finish();
                         let _stopping_anyway = each_turn(self.report(false));
                     }
@@ -311,13 +319,33 @@ impl Pipeline {
         asked: Asked,
         each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let now = clock::monotonic_now();
+        // In this order: what has no place yet takes its time later.
+        let begins = Begins { now: clock::monotonic_now(), written: self.probe.written() };
         let mut ask = Some(asked);
-        while self.turn(now, ask.take()).is_continue() {
+        while self.turn(&begins, ask.take()).is_continue() {
             each_turn(self.report(false))?;
             self.observations.clear();
         }
         ControlFlow::Continue(())
+    }
+
+    /// Takes turns until everything is taken in that has happened when they begin, unless that is held up for too long.
+    async fn last_turns(
+        &mut self,
+        each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let begin = clock::monotonic_now();
+        loop {
+            self.turns(Asked::Yes, each_turn)?;
+            if self.complete.up_to() + MARGIN >= begin {
+                return ControlFlow::Continue(());
+            }
+            if clock::monotonic_now().since(begin) >= HELD_UP {
+                tracing::warn!("a record is still being written; what came after it is not told");
+                return ControlFlow::Continue(());
+            }
+            sleep(LOOKS_AGAIN).await;
+        }
     }
 
     /// Answers a request; gives back who waits for figures of this turn.
@@ -421,27 +449,25 @@ impl Pipeline {
     }
 
     /// Takes records out of the ring; what is certain by now is appended to `observations`. It goes on if more records
-    /// wait that are older than `now`. The first turn counts what was lost.
-    fn turn(&mut self, now: Monotonic, asked: Option<Asked>) -> ControlFlow<()> {
-        let (records, newest) = self.take_in(RECORDS_PER_TURN);
+    /// wait that were there when it began. The first turn counts what was lost.
+    fn turn(&mut self, begins: &Begins, asked: Option<Asked>) -> ControlFlow<()> {
+        let taken = self.take_in(begins.written, RECORDS_PER_TURN);
         if let Some(asked) = asked {
-            self.ask_what_was_missed(now, asked);
+            self.ask_what_was_missed(begins.now, asked);
             self.count_what_was_lost();
         }
-        // Records of which nothing can be made tell no time, and there may be no end of them.
-        let goes_on = records == RECORDS_PER_TURN && Monotonic::default() < newest && newest < now;
-        let complete = if goes_on { newest } else { now } - HOLD_BACK;
+        self.complete.take_in(begins.now, taken);
+        let complete = self.complete.up_to();
         self.sequencer.release(complete, |event| {
             record(&mut self.recorder, || Step::Event(*event));
             self.tracker.apply(event, &mut self.observations);
         });
         record(&mut self.recorder, || Step::Advance(complete));
         self.tracker.advance(complete, &mut self.observations);
-        self.complete = complete;
-        if goes_on {
+        if let TakenIn::Part(_) = taken {
             return ControlFlow::Continue(());
         }
-        self.prepare_listing(now);
+        self.prepare_listing(begins.now);
         self.take_in_listing(complete);
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
@@ -449,12 +475,13 @@ impl Pipeline {
         ControlFlow::Break(())
     }
 
-    /// Takes in so many records at most; how many there were, and the time of the newest.
-    fn take_in(&mut self, most: usize) -> (usize, Monotonic) {
-        let mut newest = Monotonic::default();
+    /// Takes in so many records at most, when the ring had been `written` up to there.
+    fn take_in(&mut self, written: u64, most: usize) -> TakenIn {
+        let (mut oldest, mut newest) = (None, None);
         let records = self.probe.drain(most, |record| match self.decoder.decode(record) {
             Ok(event) => {
-                newest = newest.max(event.at);
+                oldest = Some(oldest.map_or(event.at, |oldest: Monotonic| oldest.min(event.at)));
+                newest = newest.max(Some(event.at));
                 self.sequencer.push(event);
             }
             Err(error) => {
@@ -462,16 +489,20 @@ impl Pipeline {
                 tracing::debug!(%error, "a record was dropped");
             }
         });
-        if newest > Monotonic::default() {
-            self.last_event = self.last_event.max(Some(newest));
+        self.last_event = self.last_event.max(newest);
+        if self.probe.has_read(written) {
+            TakenIn::All
+        } else if records == most {
+            TakenIn::Part(oldest)
+        } else {
+            TakenIn::HeldUp
         }
-        (records, newest)
     }
 
     /// How long it may be until it looks again; it rested before this turn, or not.
     fn pause(&mut self, rested: bool) -> Duration {
         let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
-        let waits = Waits { held: self.sequencer.held(), next: next.map(|next| next + HOLD_BACK) };
+        let waits = Waits { held: self.sequencer.held(), next: next.map(|next| next + MARGIN) };
         let pause = self.pace.pause(clock::monotonic_now(), self.last_event, rested, waits);
         if self.listing_begins.is_some() || self.listing.is_some() { GOES_ON } else { pause }
     }
@@ -490,7 +521,7 @@ impl Pipeline {
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
-        self.take_in(usize::MAX);
+        self.take_in(self.probe.written(), usize::MAX);
         self.missed.settle(self.probe.missed());
         self.count_what_was_lost();
         self.sequencer.finish(|event| {
@@ -502,6 +533,7 @@ impl Pipeline {
     }
 
     fn report(&self, scraped: bool) -> Turn<'_> {
+        let complete = self.complete.up_to();
         Turn {
             scraped,
             observations: &self.observations,
@@ -514,7 +546,7 @@ impl Pipeline {
             tracker: &self.tracker,
             probe: &self.probe,
             last_event: self.last_event,
-            complete: self.missed.suspected_since().map_or(self.complete, |since| self.complete.min(since)),
+            complete: self.missed.suspected_since().map_or(complete, |since| complete.min(since)),
             last_listing: self.last_listing,
             listings: self.listings,
             difference: self.difference,

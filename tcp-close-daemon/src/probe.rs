@@ -366,6 +366,16 @@ impl Probe {
         records
     }
 
+    /// How far the ring is written by now: what has no place in it yet is to come behind.
+    pub fn written(&self) -> u64 {
+        self.ring.written()
+    }
+
+    /// Whether everything has been drained that the ring was `written` with.
+    pub const fn has_read(&self, written: u64) -> bool {
+        self.ring.has_read(written)
+    }
+
     /// Until the next record, nobody looks into the ring for long: that record wakes the reader.
     pub fn rest(&self) {
         self.rest.begin();

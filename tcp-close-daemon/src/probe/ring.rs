@@ -45,6 +45,16 @@ impl Ring {
     pub(super) fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
         self.reader.next(take)
     }
+
+    /// How far it is written, in bytes that never begin anew.
+    pub(super) fn written(&self) -> u64 {
+        self.reader.written()
+    }
+
+    /// Whether it was read that far.
+    pub(super) const fn has_read(&self, written: u64) -> bool {
+        self.reader.has_read(written)
+    }
 }
 
 impl AsFd for Ring {
@@ -73,7 +83,7 @@ impl Reader {
     fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
         loop {
             if self.at >= self.known {
-                self.known = position(&self.produced).load(Ordering::Acquire);
+                self.known = self.written();
                 if self.at >= self.known {
                     return false;
                 }
@@ -93,6 +103,14 @@ impl Reader {
             self.release();
             return true;
         }
+    }
+
+    fn written(&self) -> u64 {
+        position(&self.produced).load(Ordering::Acquire)
+    }
+
+    const fn has_read(&self, written: u64) -> bool {
+        self.at >= written
     }
 
     /// What was read may be written over.
@@ -231,11 +249,16 @@ mod tests {
         let mut ring = Written::new();
         let at = ring.write(&[1; 8], BUSY);
         ring.write(&[2; 8], 0);
+        let written = ring.reader.written();
         assert_eq!(ring.read(), None);
         assert_eq!(ring.consumed(), 0);
+        assert!(!ring.reader.has_read(written));
         ring.put(at, &8_u32.to_ne_bytes());
+        ring.write(&[3; 8], 0);
         assert_eq!(ring.read(), Some(vec![1; 8]));
+        assert!(!ring.reader.has_read(written));
         assert_eq!(ring.read(), Some(vec![2; 8]));
+        assert!(ring.reader.has_read(written), "what came later does not matter");
     }
 
     #[test]
