@@ -101,6 +101,7 @@ fn in_close_wait() -> Vec<TcpStream> {
 #[test]
 fn what_was_lost_of_a_namespace_that_is_gone_is_put_right() {
     let stuck = Stuck::new();
+    stuck.netns.acknowledge_at_once();
     let running = daemon(&stuck, &["--ring-bytes", "4096"]);
     loopback_connections(&stuck.netns, 100);
     let held = stuck.netns.run(in_close_wait);
