@@ -27,11 +27,12 @@ mod complete;
 mod missed;
 mod pace;
 
-use complete::{Complete, MARGIN, TakenIn};
+use complete::{Complete, MARGIN, Mark};
 use missed::Missed;
 use pace::{Pace, TICK, Waits};
 
-/// How soon it goes on with a table of the kernel's. In between the processor is for others.
+/// How soon it goes on with a table of the kernel's, or looks again at a record that is being written. In between the processor is
+/// for others.
 const GOES_ON: Duration = Duration::from_millis(10);
 
 /// How often the kernel is asked at rest what the programs have missed.
@@ -40,8 +41,9 @@ const ASKED_AT_REST: Duration = Duration::from_secs(1);
 /// By then a turn tells whatever the kernel's table shows, unless a program is interrupted for longer before it tells it.
 pub const EVENTS_COME_IN: Duration = MARGIN.saturating_mul(2);
 
-/// How long the end waits for a record that a program is interrupted in, and how often it looks.
-const HELD_UP: Duration = Duration::from_millis(100);
+/// How long whoever asks waits for a record that a program is interrupted in, how long the end does, and how often it looks.
+const PATIENCE: Duration = EVENTS_COME_IN;
+const PATIENCE_AT_THE_END: Duration = Duration::from_millis(100);
 const LOOKS_AGAIN: Duration = Duration::from_millis(1);
 
 /// TIME-WAIT by the kernel's source (`TCP_TIMEWAIT_LEN`), until one is seen to start.
@@ -192,10 +194,13 @@ struct Listing {
     done: oneshot::Sender<()>,
 }
 
-/// When turns begin, and how far the ring was written then.
-struct Begins {
-    now: Monotonic,
-    written: u64,
+/// What a turn found in the ring.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// All that had been written when the turns began, but for what a record holds up that is still being written.
+    AllThereIs,
+    /// As much as a turn takes in: more waits.
+    Part,
 }
 
 /// Whether somebody asks for the figures of a turn, which then are of its moment.
@@ -277,21 +282,28 @@ impl Pipeline {
         let mut pause = TICK;
         loop {
             let input = next(&ring, pause, requests.as_mut(), shutdown).await?;
-            let rested = Pace::is_rest(self.last_event, clock::monotonic_now());
+            let rested =
+                Pace::is_rest(self.last_event, clock::monotonic_now()) && !self.complete.is_held_up();
             if rested {
                 // What came before is drained now. If that ends the rest, this wakes it once more: what comes next is soon told.
                 self.probe.rest();
             }
             match input {
                 Input::Stop(reason) => {
-                    if self.last_turns(&mut each_turn).await.is_continue() {
+                    let told = self.turns_up_to_now(PATIENCE_AT_THE_END, &mut each_turn).await;
+                    if let ControlFlow::Continue(all_is_in) = told {
+                        if !all_is_in {
+                            tracing::warn!(
+                                "a record is still being written; what came after it may not be told"
+                            );
+                        }
                         self.finish();
                         let _stopping_anyway = each_turn(self.report(false));
                     }
                     return Ok(reason);
                 }
                 Input::Request(request) => {
-                    if self.turns(Asked::Yes, &mut each_turn).is_break() {
+                    if self.turns_up_to_now(PATIENCE, &mut each_turn).await.is_break() {
                         return Ok(StopReason::Done);
                     }
                     let scraper = self.answer(request);
@@ -319,33 +331,37 @@ impl Pipeline {
         asked: Asked,
         each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        // In this order: what has no place yet takes its time later.
-        let begins = Begins { now: clock::monotonic_now(), written: self.probe.written() };
+        let begins = self.mark();
         let mut ask = Some(asked);
-        while self.turn(&begins, ask.take()).is_continue() {
+        while self.turn(begins, ask.take()).is_continue() {
             each_turn(self.report(false))?;
             self.observations.clear();
         }
         ControlFlow::Continue(())
     }
 
-    /// Takes turns until everything is taken in that has happened when they begin, unless that is held up for too long.
-    async fn last_turns(
+    /// [`Self::turns`] for who asks, until all is in that there is when they begin, or that is held up for too long; whether it
+    /// is.
+    async fn turns_up_to_now(
         &mut self,
+        patience: Duration,
         each_turn: &mut impl FnMut(Turn<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        let begin = clock::monotonic_now();
+    ) -> ControlFlow<(), bool> {
+        let begin = self.mark();
         loop {
             self.turns(Asked::Yes, each_turn)?;
-            if self.complete.up_to() + MARGIN >= begin {
-                return ControlFlow::Continue(());
-            }
-            if clock::monotonic_now().since(begin) >= HELD_UP {
-                tracing::warn!("a record is still being written; what came after it is not told");
-                return ControlFlow::Continue(());
+            let all_is_in = self.probe.read() >= begin.written;
+            if all_is_in || clock::monotonic_now().since(begin.at) >= patience {
+                return ControlFlow::Continue(all_is_in);
             }
             sleep(LOOKS_AGAIN).await;
         }
+    }
+
+    fn mark(&self) -> Mark {
+        // In this order: what has no place yet takes its time later.
+        let at = clock::monotonic_now();
+        Mark { at, written: self.probe.written() }
     }
 
     /// Answers a request; gives back who waits for figures of this turn.
@@ -449,14 +465,13 @@ impl Pipeline {
     }
 
     /// Takes records out of the ring; what is certain by now is appended to `observations`. It goes on if more records
-    /// wait that were there when it began. The first turn counts what was lost.
-    fn turn(&mut self, begins: &Begins, asked: Option<Asked>) -> ControlFlow<()> {
-        let taken = self.take_in(begins.written, RECORDS_PER_TURN);
+    /// wait that were there when the turns began. The first turn counts what was lost.
+    fn turn(&mut self, begins: Mark, asked: Option<Asked>) -> ControlFlow<()> {
+        let found = self.take_in(begins);
         if let Some(asked) = asked {
-            self.ask_what_was_missed(begins.now, asked);
+            self.ask_what_was_missed(begins.at, asked);
             self.count_what_was_lost();
         }
-        self.complete.take_in(begins.now, taken);
         let complete = self.complete.up_to();
         self.sequencer.release(complete, |event| {
             record(&mut self.recorder, || Step::Event(*event));
@@ -464,10 +479,10 @@ impl Pipeline {
         });
         record(&mut self.recorder, || Step::Advance(complete));
         self.tracker.advance(complete, &mut self.observations);
-        if let TakenIn::Part(_) = taken {
+        if found == Found::Part {
             return ControlFlow::Continue(());
         }
-        self.prepare_listing(begins.now);
+        self.prepare_listing(begins.at);
         self.take_in_listing(complete);
         if let Some(diagnostics) = &mut self.diagnostics {
             diagnostics.flush();
@@ -475,10 +490,10 @@ impl Pipeline {
         ControlFlow::Break(())
     }
 
-    /// Takes in so many records at most, when the ring had been `written` up to there.
-    fn take_in(&mut self, written: u64, most: usize) -> TakenIn {
+    /// Takes in as many records as a turn does at most.
+    fn take_in(&mut self, begins: Mark) -> Found {
         let (mut oldest, mut newest) = (None, None);
-        let records = self.probe.drain(most, |record| match self.decoder.decode(record) {
+        let records = self.probe.drain(RECORDS_PER_TURN, |record| match self.decoder.decode(record) {
             Ok(event) => {
                 oldest = Some(oldest.map_or(event.at, |oldest: Monotonic| oldest.min(event.at)));
                 newest = newest.max(Some(event.at));
@@ -490,13 +505,15 @@ impl Pipeline {
             }
         });
         self.last_event = self.last_event.max(newest);
-        if self.probe.has_read(written) {
-            TakenIn::All
-        } else if records == most {
-            TakenIn::Part(oldest)
-        } else {
-            TakenIn::HeldUp
+        let read = self.probe.read();
+        if records == RECORDS_PER_TURN && read < begins.written {
+            if let Some(oldest) = oldest {
+                self.complete.part_read(oldest);
+            }
+            return Found::Part;
         }
+        self.complete.read_up_to(read, begins);
+        Found::AllThereIs
     }
 
     /// How long it may be until it looks again; it rested before this turn, or not.
@@ -504,7 +521,8 @@ impl Pipeline {
         let next = [self.sequencer.next(), self.tracker.settles_next()].into_iter().flatten().min();
         let waits = Waits { held: self.sequencer.held(), next: next.map(|next| next + MARGIN) };
         let pause = self.pace.pause(clock::monotonic_now(), self.last_event, rested, waits);
-        if self.listing_begins.is_some() || self.listing.is_some() { GOES_ON } else { pause }
+        let goes_on = self.listing_begins.is_some() || self.listing.is_some() || self.complete.is_held_up();
+        if goes_on { GOES_ON } else { pause }
     }
 
     /// Asks what the programs have missed by now, which is to read a file for each of them: where nobody asks for figures, and
@@ -521,7 +539,8 @@ impl Pipeline {
 
     /// Tells the core what is left, and that this is all.
     fn finish(&mut self) {
-        self.take_in(self.probe.written(), usize::MAX);
+        let end = self.mark();
+        while self.take_in(end) == Found::Part {}
         self.missed.settle(self.probe.missed());
         self.count_what_was_lost();
         self.sequencer.finish(|event| {

@@ -366,14 +366,14 @@ impl Probe {
         records
     }
 
-    /// How far the ring is written by now: what has no place in it yet is to come behind.
+    /// How far the ring is written by now, in bytes that never begin anew: what has no place in it yet is to come behind.
     pub fn written(&self) -> u64 {
         self.ring.written()
     }
 
-    /// Whether everything has been drained that the ring was `written` with.
-    pub const fn has_read(&self, written: u64) -> bool {
-        self.ring.has_read(written)
+    /// How far it is drained.
+    pub const fn read(&self) -> u64 {
+        self.ring.read()
     }
 
     /// Until the next record, nobody looks into the ring for long: that record wakes the reader.

@@ -51,9 +51,9 @@ impl Ring {
         self.reader.written()
     }
 
-    /// Whether it was read that far.
-    pub(super) const fn has_read(&self, written: u64) -> bool {
-        self.reader.has_read(written)
+    /// How far it was read.
+    pub(super) const fn read(&self) -> u64 {
+        self.reader.at
     }
 }
 
@@ -107,10 +107,6 @@ impl Reader {
 
     fn written(&self) -> u64 {
         position(&self.produced).load(Ordering::Acquire)
-    }
-
-    const fn has_read(&self, written: u64) -> bool {
-        self.at >= written
     }
 
     /// What was read may be written over.
@@ -252,13 +248,13 @@ mod tests {
         let written = ring.reader.written();
         assert_eq!(ring.read(), None);
         assert_eq!(ring.consumed(), 0);
-        assert!(!ring.reader.has_read(written));
+        assert!(ring.reader.at < written);
         ring.put(at, &8_u32.to_ne_bytes());
         ring.write(&[3; 8], 0);
         assert_eq!(ring.read(), Some(vec![1; 8]));
-        assert!(!ring.reader.has_read(written));
+        assert!(ring.reader.at < written);
         assert_eq!(ring.read(), Some(vec![2; 8]));
-        assert!(ring.reader.has_read(written), "what came later does not matter");
+        assert_eq!(ring.reader.at, written, "what came later does not matter");
     }
 
     #[test]
