@@ -3,7 +3,7 @@
 //! In: the probes. Out: observations, a turn at a time. [`Pipeline::run`] is the one loop of every command that
 //! follows events, and `Input` is everything that can wake it.
 
-use std::{collections::HashMap, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration, vec};
+use std::{collections::HashMap, io, ops::ControlFlow, os::fd::OwnedFd, time::Duration};
 
 use tcp_close_abi::Counters;
 use tokio::{
@@ -20,14 +20,16 @@ use crate::{
     probe::{Diagnostics, Hook, Preflight, Probe, Rung},
     recording::{Recorder, Step},
     shutdown::{Shutdown, StopReason},
-    snapshot::{Row, Snapshot},
+    snapshot::Snapshot,
 };
 
 mod complete;
+mod listing;
 mod missed;
 mod pace;
 
 use complete::{Complete, MARGIN, Mark};
+use listing::Listing;
 use missed::Missed;
 use pace::{Pace, TICK, Waits};
 
@@ -54,13 +56,6 @@ const RECORDS_PER_TURN: usize = 512;
 
 /// Scrapes that may wait at once; one more is turned away.
 pub const MOST_SCRAPES: usize = 8;
-
-/// Minisocks that are gone through at a turn before the kernel's table is asked for: nobody reads the ring meanwhile, and
-/// that may take some milliseconds at most.
-const PREPARED_PER_TURN: usize = 1 << 15;
-
-/// Sockets of the kernel's table that are taken in at a turn, for the same reason.
-const LISTED_PER_TURN: usize = 1 << 14;
 
 /// What others may ask of the loop.
 pub enum Request {
@@ -180,18 +175,6 @@ pub struct Pipeline {
     sees: Sees,
     pace: Pace,
     recorder: Option<Recorder>,
-}
-
-/// The kernel's table, as far as it has not been taken in yet.
-struct Listing {
-    arrived: Monotonic,
-    rows: vec::IntoIter<Row>,
-    /// The namespaces that were read, and when.
-    read: HashMap<u32, Monotonic>,
-    /// No namespace that is watched was kept from whoever looked for them.
-    is_all_there_is: bool,
-    /// Told when all of it is taken in.
-    done: oneshot::Sender<()>,
 }
 
 /// What a turn found in the ring.
@@ -395,52 +378,11 @@ impl Pipeline {
                 self.prepare_listing(now);
             }
             Request::Listing { snapshot, of_all, done } => {
-                let Snapshot { rows, read, blind_spot, .. } = snapshot;
-                let (rows, read) = (rows.into_iter(), read.into_iter().collect());
-                let is_all_there_is = of_all && blind_spot.is_none();
-                self.listing = Some(Listing { arrived: now, rows, read, is_all_there_is, done });
+                self.listing = Some(Listing::new(now, snapshot, of_all, done));
             }
             Request::ListingFailed => self.sequencer.push(of_listing(EventKind::ListingEnded)),
         }
         None
-    }
-
-    /// Prepares for a table of the kernel's, if somebody is about to ask for it, and tells when that is done.
-    fn prepare_listing(&mut self, now: Monotonic) {
-        if self.listing_begins.is_some() && self.tracker.prepare_listing(PREPARED_PER_TURN) {
-            self.sequencer.push(Event { at: now, id: NOBODY, kind: EventKind::ListingBegan });
-            // Whoever waits may have gone away meanwhile.
-            let _gone = self.listing_begins.take().map(|known| known.send(()));
-        }
-    }
-
-    /// Takes in some of the kernel's table, once all events are in that are older.
-    fn take_in_listing(&mut self, complete: Monotonic) {
-        let Some(mut listing) = self.listing.take_if(|listing| listing.arrived <= complete) else {
-            return;
-        };
-        for row in listing.rows.by_ref().take(LISTED_PER_TURN) {
-            let read_at = listing.read.get(&row.id.netns).copied().unwrap_or(listing.arrived);
-            self.apply(complete, row.id, EventKind::Listed(row.listed(read_at)));
-        }
-        if listing.rows.len() > 0 {
-            self.listing = Some(listing);
-            return;
-        }
-        for &netns in listing.read.keys() {
-            self.apply(complete, ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
-        }
-        if listing.is_all_there_is {
-            // No way leads into them any more, so their tables are empty.
-            for netns in self.tracker.doubtful_namespaces() {
-                self.apply(complete, ConnectionId { netns, socket: 0 }, EventKind::NamespaceListed);
-            }
-        }
-        self.apply(complete, NOBODY, EventKind::ListingEnded);
-        self.last_listing = Some(complete);
-        self.listings += 1;
-        // Whoever waits may have gone away meanwhile.
-        let _gone = listing.done.send(());
     }
 
     fn apply(&mut self, at: Monotonic, id: ConnectionId, kind: EventKind) {
